@@ -1,4 +1,4 @@
-"""Shared memory for Python, Cython, ctypes, C and Rust that survives the death of any process that uses it.
+"""Shared memory, locks and queues for Python, Cython, ctypes, C and Rust that survive the death of any process.
 
 >>> import shmkit
 >>> with shmkit.SharedMemory(create=True, size=4096) as shm:
@@ -13,7 +13,7 @@ import os as _os
 
 from . import _capsules
 
-# What `cimport shmkit` in a Cython module looks up; the modules below do so too.
+# `cimport shmkit` in a Cython module reads this, also in the modules that are imported below.
 __pyx_capi__ = _capsules.table()
 
 from ._limits import Limits, limits
@@ -75,15 +75,33 @@ _HERE = _os.path.dirname(_os.path.abspath(__file__))
 
 
 def get_include():
-    """Return the directory of shmkit.h."""
+    """Return the directory of shmkit.h.
+
+    Returns
+    -------
+    str
+        The directory, for ``include_dirs``.
+    """
     return _os.path.join(_HERE, "include")
 
 
 def get_library_dir():
-    """Return the directory in which a linker finds libshmkit, for library_dirs and runtime_library_dirs."""
+    """Return the directory of libshmkit.
+
+    Returns
+    -------
+    str
+        The directory, for ``library_dirs`` and ``runtime_library_dirs``.
+    """
     return _HERE
 
 
 def library_path():
-    """Return the path of the library that this package uses, for ctypes.CDLL: one copy of it runs in a process."""
+    """Return the path of the library that this package uses.
+
+    Returns
+    -------
+    str
+        The path, for ``ctypes.CDLL``. A process then uses one copy of the library.
+    """
     return _os.fsdecode(_capsules.path())

@@ -1,6 +1,6 @@
-"""Makes shmkit.__pyx_capi__: the C functions as capsules, so that ``cimport shmkit`` needs no linking.
+"""Creates shmkit.__pyx_capi__: the C functions as capsules, so that ``cimport shmkit`` needs no linking.
 
-The only module that links to the library: the others find its functions as any user of the package does.
+Only this module links to the library. The other modules find its functions like any user of the package.
 """
 
 from cpython.pycapsule cimport PyCapsule_New
@@ -15,8 +15,8 @@ cdef extern from "dlfcn.h":
 
 
 def table():
-    """Return a dict of capsules by function name, each named by its C signature as Cython writes it."""
-    # A capsule keeps the pointer to its name, not the name: the bytes live in _TABLE, for ever.
+    """Return a dict of capsules by function name. The name of a capsule is the C signature as Cython writes it."""
+    # A capsule keeps only the pointer to its name. The bytes stay in _TABLE as long as the process runs.
     return {name: PyCapsule_New(<void *><size_t> address, <const char *> signature, NULL)
             for name, signature, address in _TABLE}
 
@@ -30,5 +30,5 @@ def path():
     """Return the path of the file that the library was loaded from, as bytes."""
     cdef Dl_info info
     if dladdr(<const void *> c.shmkit_version, &info) == 0:
-        raise RuntimeError("the dynamic linker does not know where shmkit_version was loaded from")
+        raise RuntimeError("dladdr does not find the library of shmkit_version: report this as a bug")
     return <bytes> info.dli_fname

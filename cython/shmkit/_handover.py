@@ -1,10 +1,11 @@
-"""Hands file descriptors over to other processes inside pickles.
+"""Passes file descriptors to other processes inside pickles.
 
-To a child that is just being spawned the spawner passes the descriptor itself. To a process that runs already goes a
-note of where the descriptor stands, which it opens through /proc/PID/fd and compares; where others may not look there,
-multiprocessing's resource sharer serves it. None of these keeps the memory alive after the sender has let go.
+A child that is being spawned gets the descriptor itself. A process that runs already gets an FdLocation: it opens the
+descriptor through /proc/PID/fd and compares the file. If other processes may not read /proc/PID/fd, the resource sharer
+of multiprocessing serves the descriptor. None of these keeps the memory alive after the sender has closed the object.
 """
 
+import errno
 import os
 import typing
 import weakref
@@ -12,7 +13,7 @@ from multiprocessing import context, reduction
 
 
 class FdLocation(typing.NamedTuple):
-    """Where a descriptor stands: in which process, which number, and which file it must be."""
+    """A descriptor of a process, and the file that it must refer to."""
 
     pid: int
     fd: int
@@ -26,7 +27,7 @@ def _pid_namespace():
 
 
 def _others_may_look():
-    """Say whether another process of this user may open /proc/PID/fd here: the kernel gives it to root if not."""
+    """Return whether another process of this user may open /proc/PID/fd. If not, root owns it."""
     try:
         return os.stat("/proc/self/fd").st_uid == os.geteuid()
     except OSError:
@@ -34,7 +35,7 @@ def _others_may_look():
 
 
 class InheritedFd:
-    """A descriptor that a spawner passes to its child, once however many pickled objects need it."""
+    """A descriptor that a spawning process passes to its child, once for all pickled objects that need it."""
 
     def __init__(self, fd):
         self._passed = reduction.DupFd(fd)
@@ -47,7 +48,7 @@ class InheritedFd:
         self._passed, self._fd = passed, -1
 
     def duplicate(self):
-        """Return a copy of it in the process it was passed to."""
+        """Return a duplicate in the process that it was passed to."""
         if self._fd < 0:
             self._fd = self._passed.detach()
         return os.dup(self._fd)
@@ -57,12 +58,12 @@ class InheritedFd:
             os.close(self._fd)
 
 
-# What is passed to each child that is just being spawned, by device and inode: a spawner has room for some 250.
+# The descriptors for each child that is being spawned, by device and inode. A child can get about 250.
 _passed: "weakref.WeakKeyDictionary[object, dict[tuple[int, int], InheritedFd]]" = weakref.WeakKeyDictionary()
 
 
 def dump_fd(fd, device, inode):
-    """Return what a pickle carries for a descriptor of this process."""
+    """Return the part of a pickle that describes a descriptor of this process."""
     child = context.get_spawning_popen()
     if child is not None:
         files = _passed.setdefault(child, {})
@@ -75,14 +76,19 @@ def dump_fd(fd, device, inode):
 
 
 def load_fd(token):
-    """Return a new descriptor for what a pickle carries; the caller closes it."""
+    """Return a new descriptor for that part of a pickle. The caller must close it."""
     if isinstance(token, InheritedFd):
         return token.duplicate()
     if token.pid_namespace != _pid_namespace():
-        raise FileNotFoundError("the pickled segment lives in another PID namespace: share it by name or by descriptor")
-    fd = os.open(f"/proc/{token.pid}/fd/{token.fd}", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+        text = "the pickled object is in another PID namespace: pass it by name or by descriptor"
+        raise FileNotFoundError(errno.ENOENT, text)
+    text = f"process {token.pid} has closed the pickled object, or has ended: keep it open until it is opened here"
+    try:
+        fd = os.open(f"/proc/{token.pid}/fd/{token.fd}", os.O_RDWR | os.O_CLOEXEC | os.O_NONBLOCK | os.O_NOCTTY)
+    except FileNotFoundError:
+        raise FileNotFoundError(errno.ENOENT, text) from None
     found = os.fstat(fd)
     if (found.st_dev, found.st_ino) != (token.device, token.inode):
         os.close(fd)
-        raise FileNotFoundError(f"process {token.pid} has closed the pickled segment")
+        raise FileNotFoundError(errno.ENOENT, text)
     return fd

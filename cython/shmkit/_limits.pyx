@@ -1,4 +1,4 @@
-"""Answers how large a segment may be."""
+"""Reports how large a segment may be."""
 
 from collections import namedtuple
 
@@ -13,14 +13,50 @@ class Limits(namedtuple("Limits", [
     "locked_memory_limit", "address_space_limit", "open_files_limit", "page_size", "huge_page_size",
     "overcommit_policy", "line",
 ], module="shmkit")):
-    """What bounds the size of a segment just now; sizes in bytes, None where there is no limit. str() is one line.
+    """Limits on the size of a segment at the time of the call. str() of it is one line.
 
-    largest_named, largest_anonymous: the largest segment of either kind that could be made now, in whole pages.
-    in_memory: whether the directory's file system keeps what it holds in memory. directory_total, directory_free: what
-    it can hold, and what is left for this user (statfs). memory_*, swap_*: of the machine (/proc/meminfo).
-    cgroup_*: of the cgroup with least left, from this process' own to the root. commit_free: what the kernel would
-    still promise where overcommit_policy is 2. *_limit: RLIMIT_FSIZE, RLIMIT_MEMLOCK, RLIMIT_AS, RLIMIT_NOFILE.
-    page_size, huge_page_size: 0 where the kernel has no huge pages. line: all of it for people.
+    Attributes
+    ----------
+    largest_named : int
+        Largest segment that could be created in the directory now: bytes, in whole pages.
+    largest_anonymous : int
+        Largest anonymous segment that could be created now: bytes, in whole pages.
+    in_memory : bool
+        The file system of the directory keeps its files in memory.
+    directory_total : int or None
+        Bytes of the directory's file system (statfs); None: no limit.
+    directory_free : int or None
+        Bytes that are free in that file system for this user; None: no limit.
+    memory_total : int or None
+        MemTotal of /proc/meminfo, in bytes; None: unknown.
+    memory_available : int or None
+        MemAvailable of /proc/meminfo, in bytes; None: unknown.
+    swap_total : int
+        SwapTotal of /proc/meminfo, in bytes.
+    swap_free : int
+        SwapFree of /proc/meminfo, in bytes.
+    cgroup_limit : int or None
+        Limit in bytes of the cgroup with the least memory left, from that of this process up to the root; None: none.
+    cgroup_free : int or None
+        Bytes that this cgroup has left; None: no limit. Page cache counts as free.
+    commit_free : int or None
+        CommitLimit minus Committed_AS of /proc/meminfo, in bytes; None unless ``overcommit_policy`` is 2.
+    file_size_limit : int or None
+        RLIMIT_FSIZE, in bytes; None: no limit.
+    locked_memory_limit : int or None
+        RLIMIT_MEMLOCK, in bytes; None: no limit.
+    address_space_limit : int or None
+        RLIMIT_AS, in bytes; None: no limit.
+    open_files_limit : int or None
+        RLIMIT_NOFILE, a number of descriptors; None: no limit.
+    page_size : int
+        Bytes of a page.
+    huge_page_size : int
+        Bytes of a huge page; 0: the kernel has none.
+    overcommit_policy : int
+        /proc/sys/vm/overcommit_memory: 0 estimates, 1 always grants, 2 counts.
+    line : str
+        All of this in one line.
     """
 
     __module__ = "shmkit"
@@ -35,8 +71,29 @@ cdef object _limit(uint64_t figure):
 
 
 def limits(directory=None):
-    """Return the Limits of segments in `directory`: None is SHMKIT_DIR, else /dev/shm.
+    """Return the limits on the size of a segment: what file system, machine, cgroups and resource limits allow.
 
+    Parameters
+    ----------
+    directory : path, optional
+        Directory of the segment. Default: the environment variable SHMKIT_DIR, else /dev/shm.
+
+    Returns
+    -------
+    Limits
+        The limits at the time of the call.
+
+    Raises
+    ------
+    FileNotFoundError
+        The directory does not exist.
+    PermissionError
+        This user may not search the path of the directory.
+    ValueError
+        The path has a component that is not a directory, or is too long.
+
+    Examples
+    --------
     >>> print(limits())  # doctest: +ELLIPSIS
     largest segment now: ... in /dev/shm (bounded by ...), ... anonymous (bounded by ...); ...
     """

@@ -1,11 +1,11 @@
-"""How an object becomes a message, and a message an object again.
+"""Encodes objects as messages, and decodes them.
 
-A message is a pickle of protocol 5. Where the object has large buffers, NumPy's arrays for one, it is
+A message is a pickle of protocol 5. If the object has large buffers, like the arrays of NumPy, the message is
 
     magic | bytes of the pickle | number of buffers | offset, bytes and readonly of each | the pickle | the buffers
 
-in numbers of 64 bits, offsets counted from the magic. The buffers lie one behind the other, at multiples of 64 bytes in
-memory. What others have written is checked: no offset leads out of a message, no two buffers overlap.
+in 64-bit numbers, with offsets counted from the magic. The buffers follow each other, at addresses that are multiples
+of 64. Messages of other processes are checked: no offset points outside of the message, and no two buffers overlap.
 """
 
 import copyreg
@@ -26,33 +26,33 @@ cdef extern from "<sys/mman.h>" nogil:
     int madvise(void *address, size_t length, int advice)
     int MADV_HUGEPAGE
 
-# No pickle begins like this: that would be an operation that there is none of.
+# No pickle begins with this byte: it is not an opcode.
 cdef const char *MAGIC = b"\xffshmkit\x05"
 
 cdef enum:
-    # What pickles begin with.
+    # The first byte of each pickle.
     PROTO = 0x80
-    # The numbers before the table of buffers, and those of each buffer.
+    # Bytes before the table of buffers, and of each entry.
     HEAD = 24
     ENTRY = 16
-    # What buffers are aligned to: a cache line, and more than any type of NumPy's asks for.
+    # Alignment of buffers: a cache line, which is more than any NumPy type needs.
     ALIGNED = 64
-    # Buffers from this size on stay out of the pickle: below it they are copied once more in less time than it takes to make
-    # an entry, a view and a bytearray for them.
+    # The smallest buffer outside of the pickle. To copy a smaller one twice is faster than an entry, a view and a
+    # bytearray for it.
     MIN_OUT_OF_BAND = 1 << 14
-    # A pickler that has written more than this has grown: it is not kept for the next object.
+    # The largest output of a pickler that is kept for the next object: a larger one has grown.
     MAX_IDLE_PICKLE = 1 << 14
-    # What malloc maps each time anew, whatever was freed before; and the size of a huge page.
+    # From this size on malloc always maps fresh pages; and the size of a huge page.
     MAPPED = 32 << 20
     HUGE_PAGE = 2 << 20
 
-# As the one of multiprocessing, which has functions for connections, sockets and the like, and as users have it.
+# The reducers of multiprocessing, for connections, sockets and the like, and those that the program registered there.
 cdef dict _special = ForkingPickler._extra_reducers
 cdef object _load = pickle.loads
 
 
 cdef class _Reducers:
-    """What each pickler asks how to pickle an instance."""
+    """The dispatch table of each pickler: multiprocessing's reducers, else those of copyreg."""
 
     def __getitem__(self, kind):
         found = _special.get(kind)
@@ -63,7 +63,7 @@ cdef object _reducers = _Reducers()
 
 
 cdef class _Packer:
-    """A pickler, and what it has written and left out. Making one takes longer than to pickle a small object."""
+    """A pickler with its output and its buffers. It is reused: a new one costs more than to pickle a small object."""
 
     cdef object dump
     cdef object clear
@@ -78,15 +78,15 @@ cdef class _Packer:
         self.written, self.buffers = [], []
 
     cdef void forget(self) noexcept:
-        """Let go of the pickler, which has us, and of everything else: we are not used again."""
+        """Drop all references, also to the pickler, which refers to this object. It is not used again."""
         self.dump = self.clear = self.written = self.buffers = None
 
     def write(self, written):
-        """Take what is pickled."""
+        """Store output of the pickler."""
         self.written.append(written)
 
     def __call__(self, buffer):
-        """Say whether the pickle has to hold this PickleBuffer."""
+        """Return whether the pickle must contain this PickleBuffer."""
         cdef Py_buffer *there
         if self.whole:
             return True
@@ -98,7 +98,7 @@ cdef class _Packer:
         return False
 
 
-# Picklers that are not in use.
+# Packers that are not in use.
 cdef list _idle = []
 
 
@@ -125,8 +125,8 @@ cdef object pack(object given, bint whole):
     return b"".join(written) if whole else Parts.__new__(Parts, written, buffers)
 
 
-# What it has are views, perhaps of views, which the cycle collector of Python 3.11 cannot take apart without a crash: it
-# must not look inside. No view leads back to it.
+# It holds memoryviews, perhaps of memoryviews. The cycle collector of Python 3.11 crashes when it clears these, so it
+# must not traverse this class. No view refers back to it.
 @cython.no_gc
 cdef class Parts:
     def __cinit__(self, list written, list buffers):
@@ -187,7 +187,8 @@ cdef uint64_t _read(const char *at) noexcept:
 
 
 cdef object _foreign(str what):
-    return make_error(SHMKIT_ERR_CORRUPT, f"a message of the queue is no object that was put there: {what}")
+    text = f"the message is not an object ({what}): use get_bytes() for messages of put_bytes()"
+    return make_error(SHMKIT_ERR_CORRUPT, text)
 
 
 cdef object unpack(bytes message):
@@ -205,13 +206,13 @@ cdef tuple take_apart(const char *message, uint64_t size, object view):
     if size and <unsigned char> message[0] == PROTO:
         return bytes_of(message, size) if view is None else view, None
     if size < HEAD or memcmp(message, MAGIC, 8) != 0:
-        raise _foreign("neither a pickle, nor one with buffers; get_bytes() returns what put_bytes() has put")
+        raise _foreign("neither a pickle nor a pickle with buffers")
     length, count = _read(message + 8), _read(message + 16)
     if count > (size - HEAD) // ENTRY:
         raise _foreign(f"{count} buffers in {size} bytes")
     end = HEAD + count * ENTRY
     if length > size - end:
-        raise _foreign(f"a pickle of {length} bytes in {size}")
+        raise _foreign(f"a pickle of {length} bytes in {size} bytes")
     pickled = bytes_of(message + end, length) if view is None else view[end:end + length]
     end += length
     buffers = []
@@ -219,7 +220,7 @@ cdef tuple take_apart(const char *message, uint64_t size, object view):
         at, length = _read(message + entry), _read(message + entry + 8)
         entry += ENTRY
         if at < end or at > size or length >> 1 > size - at:
-            raise _foreign(f"a buffer of {length >> 1} bytes at {at} of {size}")
+            raise _foreign(f"a buffer of {length >> 1} bytes at offset {at} of {size} bytes")
         end = at + (length >> 1)
         if view is not None:
             buffers.append(view[at:end])
@@ -243,13 +244,13 @@ cdef bytearray _bytearray_of(const char *data, uint64_t size):
 
 
 cdef void _fill(char *to, const char *data, uint64_t size) noexcept:
-    """Copy bytes into memory that was just allocated: page by page the kernel would take longer than the copy."""
+    """Copy bytes into new memory. Huge pages avoid page faults, which would take longer than the copy."""
     cdef uintptr_t begin
     cdef uintptr_t end
     if size >= MAPPED:
         begin = (<uintptr_t> to + HUGE_PAGE - 1) // HUGE_PAGE * HUGE_PAGE
         end = (<uintptr_t> to + size) // HUGE_PAGE * HUGE_PAGE
-        # Where that cannot be had there are small pages.
+        # If it fails, the pages are small.
         madvise(<void *> begin, end - begin, MADV_HUGEPAGE)
     copy(to, data, size)
 

@@ -5,26 +5,27 @@ from shmkit cimport shmkit_queue, shmkit_status
 from shmkit._object cimport Object
 
 
-# What keeps the handle of a queue open as long as it lives.
+# Keeps the handle of a queue open as long as this object exists.
 cdef class HandleRef:
     cdef Object _queue
     cdef shmkit_queue *handle
 
 
-# Memory of a message in the queue: of one that is filled, or of one that is read.
+# The memory of a message in the queue, while the message is filled or read.
 cdef class BufferView:
-    cdef HandleRef _ref         # None: over before it began
+    cdef HandleRef _ref         # None: not made by a queue
     cdef void *_data
     cdef uint64_t _size
     cdef uint64_t _token
-    cdef list _views            # weak references to what .data has returned
-    cdef bint _over             # it is not ours any more
+    cdef list _views            # weak references to the memoryviews that .data returned
+    cdef bint _over             # the message was committed, aborted, acknowledged or returned
     cdef bint _readonly
     cdef void *_reserved[3]
 
-    # The address of its bytes, a multiple of 32; NULL once committed, aborted, acknowledged or returned. Needs no GIL.
+    # Returns the address of its bytes, a multiple of 32; NULL once committed, aborted, acknowledged or returned. Needs
+    # no GIL.
     cdef void *pointer(self) noexcept nogil
-    # The number of its bytes. Needs no GIL.
+    # Returns the number of its bytes. Needs no GIL.
     cdef uint64_t length(self) noexcept nogil
     cdef int _end(self, shmkit_status status) except -1
     cdef shmkit_queue *_ours(self) except NULL

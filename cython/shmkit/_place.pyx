@@ -1,4 +1,4 @@
-"""Memory of a message in a queue, while it is filled or read in place."""
+"""The memory of a message in a queue, while the message is filled or read in place."""
 
 import weakref
 from types import GenericAlias
@@ -16,7 +16,7 @@ from shmkit._status cimport check, make_error, publish
 
 @cython.no_gc_clear
 cdef class HandleRef:
-    """Keeps the handle of a queue open, which is not closed."""
+    """Keeps the handle of a queue open, which must be open when this object is made."""
 
     def __cinit__(self, Object queue not None):
         self.handle = <shmkit_queue *> queue._handle
@@ -28,7 +28,7 @@ cdef class HandleRef:
             self._queue.leave()
 
     def fileno(self, what):
-        """Return the descriptor that gives notice of messages, or of room."""
+        """Return the descriptor that is readable while there may be a message, or room."""
         cdef int32_t fd = -1
         check(shmkit_queue_fileno(self.handle, what, &fd))
         return fd
@@ -37,7 +37,7 @@ cdef class HandleRef:
 @cython.auto_pickle(False)
 @cython.no_gc_clear
 cdef class BufferView:
-    """Memory of a message in the queue, which speaks the buffer protocol: bytes."""
+    """The memory of a message in the queue, with the buffer protocol."""
 
     def __cinit__(self):
         self._views = []
@@ -49,13 +49,14 @@ cdef class BufferView:
         return self._size
 
     cdef shmkit_queue *_ours(self) except NULL:
-        """Return the handle of the queue."""
+        """Return the handle of the queue; raise NotOwner for an object that no queue made."""
         if self._ref is None:
-            raise make_error(SHMKIT_ERR_NOT_OWNER, f"a {type(self).__name__} is made by a queue")
+            text = f"a {type(self).__name__} is made by a queue: call lease() or reserve() of a Queue"
+            raise make_error(SHMKIT_ERR_NOT_OWNER, text)
         return self._ref.handle
 
     cdef int _end(self, shmkit_status status) except -1:
-        """Note how it has ended, unless that has failed."""
+        """End the use of the memory and release the views, if the status is SHMKIT_OK."""
         check(status)
         self._over = True
         for view in self._views:
@@ -64,18 +65,29 @@ cdef class BufferView:
                 try:
                     view.release()
                 except BufferError:
-                    pass  # somebody has a part of it, and looks at what comes there next
+                    pass  # a slice of the view still exists, and shows whatever is written there next
         return 0
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         self._ours()
         if self._over:
-            raise make_error(SHMKIT_ERR_NOT_OWNER, f"this {type(self).__name__} is over: its memory belongs to others")
+            text = f"this {type(self).__name__} has ended, and the queue reuses its memory: use the data before that"
+            raise make_error(SHMKIT_ERR_NOT_OWNER, text)
         PyBuffer_FillInfo(buffer, self, self._data, <Py_ssize_t> self._size, self._readonly, flags)
 
     @property
     def data(self):
-        """A memoryview of the bytes, valid until it is over: keep nothing that lies in them."""
+        """A memoryview of the bytes of the message.
+
+        Raises
+        ------
+        NotOwner
+            The Lease or Reservation has ended.
+
+        Notes
+        -----
+        It is valid until the Lease or Reservation ends. Keep no slice of it and no array over it.
+        """
         view = memoryview(self)
         self._views = [other for other in self._views if other() is not None]
         self._views.append(weakref.ref(view))
@@ -89,26 +101,47 @@ cdef class BufferView:
 
 
 cdef class Reservation(BufferView):
-    """Room for a message that is filled in place: ``with queue.reserve(size) as buffer``.
+    """Room in a queue for a message that is filled in place.
 
-    Queue.reserve() returns it. The block gets a writable memoryview; its end commits the message, an exception in it aborts
-    it. Without a block: ``data``, commit() and abort(). A Reservation that is dropped is aborted.
+    Queue.reserve() returns it. In ``with queue.reserve(size) as buffer`` the block gets a writable memoryview. The end
+    of the block commits the message, and an exception in the block aborts it. Without a block use ``data``, commit()
+    and abort().
+
+    Notes
+    -----
+    A Reservation without any reference is aborted. If the process dies before the commit, consumers skip the message.
     """
 
     def __init__(self):
-        """Raise TypeError: Queue.reserve() makes them."""
-        raise TypeError("a Reservation is made by Queue.reserve()")
+        """Raise TypeError: Queue.reserve() makes the objects of this class."""
+        raise TypeError("a Reservation is made by Queue.reserve(): call that method")
 
     def commit(self, size=None):
-        """Put the first `size` bytes into the queue; None: all that was reserved.
+        """Put the message into the queue.
 
-        ValueError: more than was reserved. NotOwner: committed or aborted already.
+        Parameters
+        ----------
+        size : int, optional
+            Bytes of the message, at most those that were reserved. Default: all of them.
+
+        Raises
+        ------
+        ValueError
+            ``size`` is more than was reserved; the message stays reserved.
+        NotOwner
+            The Reservation was committed or aborted before.
         """
         cdef uint64_t length = self._size if size is None else as_size(size, "size")
         self._end(shmkit_queue_commit(self._ours(), self._token, length))
 
     def abort(self):
-        """Give it up: nobody gets it. NotOwner: committed or aborted already."""
+        """Give the message up: no consumer gets it.
+
+        Raises
+        ------
+        NotOwner
+            The Reservation was committed or aborted before.
+        """
         self._end(shmkit_queue_abort(self._ours(), self._token))
 
     def __enter__(self):
@@ -128,35 +161,63 @@ cdef class Reservation(BufferView):
 
 
 cdef class Lease(BufferView):
-    """A message that is read in place: ``with queue.lease() as message``.
+    """A message of a queue that is read in place.
 
-    Queue.lease() returns it. The end of the block acknowledges the message, so that it is delivered no more. After an
-    exception, or if the Lease is dropped, it is delivered again, with one more in ``attempts``. ``Lease[int]`` is a type hint.
+    Queue.lease() returns it. In ``with queue.lease() as message`` the end of the block acknowledges the message, which
+    then leaves the queue. After an exception in the block the message returns to the queue. Without a block use ack()
+    and nack(). ``Lease[int]`` is a type hint.
+
+    Notes
+    -----
+    A Lease without any reference is returned to the queue. If the process dies before ack(), the next consumer gets the
+    message. Each time that the message is leased again, ``attempts`` is higher by 1.
     """
 
     def __init__(self):
-        """Raise TypeError: Queue.lease() makes them."""
-        raise TypeError("a Lease is made by Queue.lease()")
+        """Raise TypeError: Queue.lease() makes the objects of this class."""
+        raise TypeError("a Lease is made by Queue.lease(): call that method")
 
     @property
     def attempts(self):
-        """How often it was leased, this time included; 65535: so often or more."""
+        """The number of times that the message was leased, this time included. 65535: that often or more."""
         return self._attempts
 
     def get(self):
-        """Return the object that the message is. Its arrays are readonly, lie in the queue, and are valid until it is over.
+        """Return the object of the message.
 
-        As Queue.get(); what cannot be unpickled stays leased.
+        Returns
+        -------
+        object
+            The object. Its arrays are read-only and use the memory of the queue: they are valid until the Lease ends.
+
+        Raises
+        ------
+        NotOwner
+            The Lease has ended.
+        Corrupt, Exception
+            As for Queue.get(), but the message stays leased.
         """
         view = self.data
         return load(take_apart(<const char *> self._data, self._size, view))
 
     def ack(self):
-        """Say that it is done with. NotOwner: acknowledged or given back already."""
+        """Acknowledge the message: it leaves the queue, and no consumer gets it again.
+
+        Raises
+        ------
+        NotOwner
+            The message was acknowledged or returned before.
+        """
         self._end(shmkit_queue_ack(self._ours(), self._token))
 
     def nack(self):
-        """Give it back. NotOwner: acknowledged or given back already."""
+        """Return the message to the queue: the next consumer gets it.
+
+        Raises
+        ------
+        NotOwner
+            The message was acknowledged or returned before.
+        """
         self._end(shmkit_queue_nack(self._ours(), self._token))
 
     def __enter__(self):

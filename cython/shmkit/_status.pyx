@@ -1,4 +1,4 @@
-"""Turns status codes into exceptions, and lets Python's signals end long calls."""
+"""Raises exceptions for status codes, and makes Python's signal handlers end long calls."""
 
 import errno
 import os
@@ -24,7 +24,7 @@ cdef extern from "<unistd.h>" nogil:
     long syscall(long number)
 
 cdef extern from "Python.h":
-    # Not as cpython.exc has it: what it raises is not to be handled here, but found by `check`.
+    # Declared anew, because cpython.exc declares that it raises. Here `check` finds the exception.
     int PyErr_CheckSignals() noexcept
     ctypedef struct PyTypeObject:
         const char *tp_name
@@ -33,48 +33,52 @@ cdef extern from "Python.h":
 class ShmkitError(Exception):
     """Base class of the exceptions that shmkit defines.
 
-    Errors that Python has an exception for raise that one, OSError or ValueError for instance. Either kind has an
-    attribute ``status`` where it stands for a status of C: its number.
+    An error for which Python has an exception, such as OSError or ValueError, raises that one.
+
+    Attributes
+    ----------
+    status : int
+        Number of the C status. Python's own exceptions have this attribute too, if the error is a C status.
     """
 
     __module__ = "shmkit"
 
 
 class Corrupt(ShmkitError):
-    """The shared bytes contradict themselves, or the file is shorter than it must be."""
+    """The shared bytes are corrupt, or the file is too short."""
 
     __module__ = "shmkit"
 
 
 class OwnerDied(ShmkitError):
-    """An owner of the lock was killed while holding it: what the lock guards may be half changed."""
+    """The owner of the lock died while it held the lock: the data that it protects may be inconsistent."""
 
     __module__ = "shmkit"
 
 
 class NotOwner(ShmkitError, RuntimeError, AssertionError):
-    """The process or thread does not hold what it releases, marks, commits or acknowledges.
+    """The process or thread does not hold what it tried to release, mark, commit or acknowledge.
 
-    The locks of multiprocessing raise RuntimeError or AssertionError for this; both clauses catch it too.
+    The class is also a RuntimeError and an AssertionError, which the locks of multiprocessing raise for this.
     """
 
     __module__ = "shmkit"
 
 
 class VersionMismatch(ShmkitError):
-    """The library, or the layout of a segment, has another version, which is incompatible."""
+    """The library, or the layout of a segment, has an incompatible version."""
 
     __module__ = "shmkit"
 
 
-# Python has queue.ShutDown since 3.13: there `except queue.ShutDown` catches ours too.
+# Since Python 3.13 `except queue.ShutDown` catches it too.
 class ShutDown(*((ShmkitError, queue.ShutDown) if hasattr(queue, "ShutDown") else (ShmkitError,))):
-    """The queue was shut down: a put fails at once, a get fails as soon as no message is left."""
+    """The queue was shut down: a put fails at once, a get fails when no message is left."""
 
     __module__ = "shmkit"
 
 
-# Statuses whose exception is a plain one with the text as its only argument.
+# Statuses whose exception has the text as its only argument.
 cdef dict _PLAIN = {
     SHMKIT_ERR_INVALID: ValueError,
     SHMKIT_ERR_CLOSED: ValueError,
@@ -94,7 +98,7 @@ cdef dict _PLAIN = {
     SHMKIT_ERR_FULL: queue.Full,
 }
 
-# Statuses whose exception is an OSError: its errno chooses the subclass. Here where the kernel gave none.
+# Statuses whose exception is an OSError, and its errno if the kernel gave none. The errno selects the subclass.
 cdef dict _OS = {
     SHMKIT_ERR_NOT_FOUND: errno.ENOENT,
     SHMKIT_ERR_EXISTS: errno.EEXIST,
@@ -107,7 +111,7 @@ cdef dict _OS = {
 
 
 cdef object make_error(shmkit_status status, str text):
-    """Return the exception for what is refused before C is asked, or by C without an errno."""
+    """Return the exception for an error that has no errno of the kernel."""
     if status in _OS:
         error = OSError(_OS[status], text)
     else:
@@ -124,7 +128,7 @@ cdef object _exception(shmkit_status status):
     if status in _PLAIN:
         return make_error(status, text)
     elif status in _OS:
-        # An untrusted file is always a PermissionError: the errno of a symbolic link would make it none.
+        # An untrusted file is always a PermissionError: the errno of a symbolic link would select another class.
         own = status == SHMKIT_ERR_UNTRUSTED or not number
         error = OSError(_OS[status] if own else number, text)
     else:
@@ -134,30 +138,30 @@ cdef object _exception(shmkit_status status):
 
 
 cdef void publish(object kind, const char *name) noexcept:
-    """Name a cdef class as its users import it, "shmkit.Lock"; `name` must be static."""
+    """Set the full name of a cdef class, like "shmkit.Lock"; `name` must be static."""
     (<PyTypeObject *> kind).tp_name = name
 
 
 cdef int check(shmkit_status status) except -1:
-    """Raise the exception that belongs to a status, unless it is SHMKIT_OK."""
+    """Raise the exception of a status, unless it is SHMKIT_OK."""
     if status == 0:
         return 0
     if PyErr_Occurred():
-        return -1  # what a signal handler raised that ended the wait, KeyboardInterrupt for one
+        return -1  # the exception of the signal handler that ended the wait, such as KeyboardInterrupt
     raise _exception(status)
 
 
 cdef bytes text(object given, str what):
-    """Return a name or path as the bytes that C wants."""
+    """Return a name or path as bytes for C."""
     cdef bytes encoded = os.fsencode(given)
     if b"\0" in encoded:
-        raise make_error(SHMKIT_ERR_INVALID, f"the {what} contains a NUL character")
+        raise make_error(SHMKIT_ERR_INVALID, f"{what} must not contain a NUL character")
     return encoded
 
 
 cdef int32_t _check_signals(void *argument) noexcept nogil:
-    # 0, or -1 with the exception set that `check` finds. Only the main thread runs signal handlers; the others do not
-    # even ask for the GIL, which an interpreter that is just ending gives to nobody.
+    # Returns 0, or -1 with an exception that `check` finds. Only the main thread runs signal handlers. Other threads do
+    # not acquire the GIL, because that blocks without end while the interpreter shuts down.
     if syscall(SYS_gettid) != getpid():
         return 0
     with gil:

@@ -1,4 +1,4 @@
-"""Lets the tasks of asyncio's event loops wait for what a descriptor gives notice of."""
+"""Makes tasks of asyncio wait for the descriptors of a queue."""
 
 import asyncio
 import contextlib
@@ -7,7 +7,7 @@ from ._status import ShutDown
 
 
 def _wake(futures):
-    """Let the one that has waited longest try; when that one has gone, and there is more, the next."""
+    """Wake the first waiter that is not woken yet. If the descriptor stays readable, the next call wakes the next."""
     for future in futures:
         if not future.done():
             future.set_result(None)
@@ -25,17 +25,17 @@ def _wake_all(futures):
 
 
 class Tasks:
-    """The tasks that wait for one queue."""
+    """The tasks that wait for one queue handle."""
 
     def __init__(self):
-        # For each loop and descriptor that some wait in and for: a future of each, who came first is first.
+        # A list of futures for each loop and descriptor with waiters. The first waiter is first.
         self._waiting = {}
 
     async def attempt(self, ref, what, attempt, nothing, timeout):
-        """Return what `attempt()` returns as soon as it does not raise `nothing`; within `timeout` seconds.
+        """Call `attempt` until it does not raise `nothing`, for at most `timeout` seconds; return its result.
 
-        It is tried where nothing can be cancelled behind it: who is cancelled has tried in vain, or not at all. `ref`
-        has the descriptor that gives notice of `what`, and keeps it open.
+        `attempt` runs without an await behind it. So a cancelled task has made no successful attempt. `ref` returns the
+        descriptor for `what`, and keeps it open.
         """
         loop = asyncio.get_running_loop()
         end = None if timeout is None else loop.time() + timeout
@@ -50,7 +50,7 @@ class Tasks:
             again = True
 
     async def _readable(self, loop, fd, end, again):
-        """Wait until the descriptor is readable, or the loop's time is `end`."""
+        """Wait until the descriptor is readable, or the time of the loop is `end`."""
         futures = self._waiting.setdefault((loop, fd), [])
         if not futures:
             loop.add_reader(fd, _wake, futures)
@@ -69,7 +69,7 @@ class Tasks:
                     loop.remove_reader(fd)
 
     def wake(self):
-        """Let all of them try, in whatever thread their loop runs: the queue is closed."""
+        """Wake all waiters, in any thread: the queue is closed."""
         for (loop, _), futures in list(self._waiting.items()):
             with contextlib.suppress(RuntimeError):  # the loop is closed
                 loop.call_soon_threadsafe(_wake_all, futures)

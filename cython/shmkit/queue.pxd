@@ -1,23 +1,23 @@
-# Queue and its kin for Cython: `from shmkit.queue cimport Queue`.
+# Queue, JoinableQueue and SimpleQueue for Cython: `from shmkit.queue cimport Queue`.
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from shmkit cimport shmkit_queue, shmkit_queue_info, shmkit_status
 from shmkit._message cimport Parts
 from shmkit._object cimport Object
-# For whoever cimports them from here.
+# Modules that use the package cimport them from here.
 from shmkit._place cimport Lease, Reservation
 
 
 cdef class Queue(Object):
     # Subclasses in other modules are compiled for exactly these fields: they never grow.
-    cdef uint64_t _usual        # how many bytes the message had that was got last
-    cdef object _tasks          # who awaits it
+    cdef uint64_t _usual        # the bytes of the last message that was got
+    cdef object _tasks          # the Tasks that wait for it; None before the first
     cdef void *_reserved_queue[3]
 
     # Methods for Cython code, which need no GIL. They raise nothing and return a shmkit_status: SHMKIT_OK or a negative
-    # reason, SHMKIT_ERR_CLOSED after close(). `timeout_ns` is a time in nanoseconds, SHMKIT_FOREVER or SHMKIT_NOWAIT;
-    # no signal ends a wait. No other thread may close the object during a call: only the Python methods keep it open.
-    # SHMKIT_ERR_SHUT_DOWN is the end of a queue that was shut down.
+    # error, SHMKIT_ERR_CLOSED after close(). `timeout_ns` is a time in nanoseconds, SHMKIT_FOREVER or SHMKIT_NOWAIT.
+    # No signal ends a wait. The object must stay open during a call: only the Python methods keep it open.
+    # After a shutdown they return SHMKIT_ERR_SHUT_DOWN: a put at once, a get when no message is left.
     #
     #     from shmkit cimport SHMKIT_FOREVER, SHMKIT_OK
     #     from shmkit.queue cimport Queue
@@ -31,30 +31,30 @@ cdef class Queue(Object):
     #         return total
     #
     # Puts `size` bytes at the end; they are in the queue if and only if this returns SHMKIT_OK. SHMKIT_ERR_WOULD_BLOCK,
-    # SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_FULL: there is no room. SHMKIT_ERR_TOO_LARGE: there never can be.
+    # SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_FULL: no room. SHMKIT_ERR_TOO_LARGE: there can never be room.
     cdef shmkit_status put_nogil(self, const void *data, uint64_t size, int64_t timeout_ns) noexcept nogil
     # Copies the first message to `buffer`, removes it and stores its size in `size`. SHMKIT_ERR_EMPTY,
-    # SHMKIT_ERR_WOULD_BLOCK, SHMKIT_ERR_TIMEOUT: there is none. SHMKIT_ERR_TOO_LARGE: it has more than `capacity` bytes,
-    # and stays in the queue.
+    # SHMKIT_ERR_WOULD_BLOCK, SHMKIT_ERR_TIMEOUT: no message. SHMKIT_ERR_TOO_LARGE: the message has more than `capacity`
+    # bytes, and stays in the queue.
     cdef shmkit_status get_nogil(
         self, void *buffer, uint64_t capacity, int64_t timeout_ns, uint64_t *size) noexcept nogil
-    # Reserves room for a message of up to `size` bytes at the end, to be filled at `data`; errors as of put_nogil.
+    # Reserves room for a message of up to `size` bytes at the end, to be filled at `data`. Errors as for put_nogil.
     cdef shmkit_status reserve_nogil(
         self, uint64_t size, int64_t timeout_ns, void **data, uint64_t *token) noexcept nogil
-    # Puts the first `size` bytes of what was reserved into the queue. SHMKIT_ERR_INVALID: more than was reserved.
-    # SHMKIT_ERR_NOT_OWNER: it was committed or aborted already.
+    # Commits a reservation: puts its first `size` bytes into the queue. SHMKIT_ERR_INVALID: `size` is more than was
+    # reserved. SHMKIT_ERR_NOT_OWNER: it was committed or aborted before.
     cdef shmkit_status commit_nogil(self, uint64_t token, uint64_t size) noexcept nogil
-    # Gives the reserved room up. SHMKIT_ERR_NOT_OWNER: it was committed or aborted already.
+    # Aborts a reservation: no consumer gets it. SHMKIT_ERR_NOT_OWNER: it was committed or aborted before.
     cdef shmkit_status abort_nogil(self, uint64_t token) noexcept nogil
-    # Leases the first message, to be read at `data`: it is delivered to others only if this process ends before
-    # ack_nogil, or calls nack_nogil. `attempts` (may be NULL) becomes how often it was leased. Errors as of get_nogil.
+    # Leases the first message, to be read at `data`. Another consumer gets it only if this process ends before
+    # ack_nogil, or calls nack_nogil. `attempts` (may be NULL) gets the number of its leases. Errors as for get_nogil.
     cdef shmkit_status lease_nogil(
         self, int64_t timeout_ns, const void **data, uint64_t *size, uint64_t *token, uint32_t *attempts) noexcept nogil
-    # Acknowledges a leased message: it leaves the queue. SHMKIT_ERR_NOT_OWNER: acknowledged or returned already.
+    # Acknowledges a leased message, which leaves the queue. SHMKIT_ERR_NOT_OWNER: acknowledged or returned before.
     cdef shmkit_status ack_nogil(self, uint64_t token) noexcept nogil
-    # Returns a leased message to the queue. SHMKIT_ERR_NOT_OWNER: acknowledged or returned already.
+    # Returns a leased message to the queue. SHMKIT_ERR_NOT_OWNER: acknowledged or returned before.
     cdef shmkit_status nack_nogil(self, uint64_t token) noexcept nogil
-    # The C handle, for the functions of `cimport shmkit`; NULL once closed.
+    # Returns the C handle, for the functions of `cimport shmkit`; NULL once closed.
     cdef shmkit_queue *handle(self) noexcept nogil
 
     cdef int start(self, object maxsize, object max_bytes, object capacity, object overflow, object name, object create,
@@ -77,8 +77,8 @@ cdef class Queue(Object):
 
 
 cdef class JoinableQueue(Queue):
-    cdef list _unfinished       # the tokens of what this process has got, the oldest first
-    cdef int64_t _pid           # whose they are
+    cdef list _unfinished       # the tokens of the unfinished messages of this process, the oldest first
+    cdef int64_t _pid           # the process that they belong to
     cdef void *_reserved_joinable[3]
 
     cdef list _own(self)

@@ -10,7 +10,7 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyOb
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from cpython.number cimport PyNumber_Index
+from cpython.number cimport PyIndex_Check, PyNumber_Index
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -39,32 +39,66 @@ cdef extern from "<unistd.h>" nogil:
 
 QueueInfo = namedtuple(
     "QueueInfo",
-    "messages bytes reserved leased puts gets overwritten skipped redelivered get_waits put_waits memory capacity maxsize "
-    "max_bytes largest overflow shut_down held_up_by held_up_by_namespace held_up_by_ticket",
+    "messages bytes reserved leased puts gets overwritten skipped redelivered get_waits put_waits memory capacity "
+    "maxsize max_bytes largest overflow shut_down held_up_by held_up_by_namespace held_up_by_ticket",
     module="shmkit",
 )
-QueueInfo.__doc__ = """What is known of a queue, each figure as it was at some moment during the call.
+QueueInfo.__doc__ = """State of a queue. Each figure was true at some moment during the call.
 
-messages, bytes: how many messages can be got, and how many bytes they have. reserved, leased: how many are being filled
-and read in place, perhaps by dead processes: who gets something next finds that out.
-puts: how many were ever put or reserved. gets: how many were ever got, leased, overwritten or skipped. overwritten: how many
-were thrown away to make room. skipped: how many were given up by who had reserved them, or whose maker died. redelivered:
-how often a message was given again after a lease. get_waits, put_waits: how often somebody had to sleep.
-memory: how many bytes of memory the messages have at their disposal now.
-capacity, maxsize, max_bytes, overflow: as it was made. largest: how many bytes one message may have. shut_down: nothing more
-is put.
-held_up_by: the process number of who has reserved the message that is next, and has not committed it, in its PID namespace
-held_up_by_namespace, with its number among the participants held_up_by_ticket; None: nobody, or unknown.
+Attributes
+----------
+messages : int
+    Number of messages that wait for a consumer, including those that a reserved message before them holds up.
+bytes : int
+    Bytes of those messages.
+reserved : int
+    Number of messages that are reserved and not committed, including those of dead processes.
+leased : int
+    Number of messages that are leased, including those of dead processes.
+puts : int
+    Number of messages that were ever put or reserved.
+gets : int
+    Number of messages that were ever got, leased, overwritten or skipped.
+overwritten : int
+    Number of messages that were discarded to make room.
+skipped : int
+    Number of messages that were skipped, because their producer died or aborted them.
+redelivered : int
+    Number of times that a message was given again after a lease.
+get_waits : int
+    Number of times that a consumer had to sleep.
+put_waits : int
+    Number of times that a producer had to sleep.
+memory : int
+    Bytes of memory that messages can use now.
+capacity : int
+    Bytes that the queue can hold, including 32 and more for each message.
+maxsize : int
+    Number of messages that the queue can hold; 0: any number.
+max_bytes : int
+    Bytes that those messages can have together; 0: any number.
+largest : int
+    Bytes of the largest possible message.
+overflow : str
+    What a put without room does: "block", "fail" or "overwrite".
+shut_down : bool
+    The queue was shut down.
+held_up_by : int or None
+    PID of the process that reserved the next message and has not committed it. None: there is none, or it is unknown.
+held_up_by_namespace : int or None
+    PID namespace of that PID: the inode of /proc/PID/ns/pid.
+held_up_by_ticket : int or None
+    Ticket of that process: its number among the participants of the segment.
 """
 
 cdef enum:
-    # A message of so many bytes is copied once more, because it is got before memory for it is.
+    # Bytes of the buffer on the stack. A message that fits into it is copied from there into its own memory.
     STACK_BUFFER = 1024
-    # So many messages, and so many bytes of them, are got in one go.
+    # The largest number of messages, and of their bytes, that one get_many() takes.
     BATCH_MESSAGES = 4096
     BATCH_BYTES = 1 << 18
 
-# The memory that get_many uses, while nobody does.
+# The buffer of get_many(), while no call uses it.
 cdef bytearray _scratch = None
 
 include "queue.pxi"
@@ -72,17 +106,26 @@ include "queue.pxi"
 cdef const Calls *_CALLS = calls_of("queue")
 
 
+cdef object _index(object maxsize):
+    """Return `maxsize` as an int. A str is taken for a name, which other classes take as their first argument."""
+    if isinstance(maxsize, str):
+        raise TypeError(f"maxsize must be an int, not str; pass the name as name={maxsize!r}")
+    if not PyIndex_Check(maxsize):
+        raise TypeError(f"maxsize must be an int, not {type(maxsize).__name__}")
+    return PyNumber_Index(maxsize)
+
+
 cdef bint _waits(shmkit_status status, int64_t timeout_ns) noexcept:
-    """Say whether what was tried without waiting is to be tried once more."""
+    """Return whether a call that failed with SHMKIT_NOWAIT is repeated with its timeout."""
     return timeout_ns != SHMKIT_NOWAIT and (
         status == SHMKIT_ERR_EMPTY or status == SHMKIT_ERR_FULL or status == SHMKIT_ERR_WOULD_BLOCK
     )
 
 
 cdef int _refuse(shmkit_status status, bint putting) except -1:
-    """Raise what a call that puts or gets something raises."""
+    """Raise the exception of a put or a get."""
     if status in (SHMKIT_ERR_EMPTY, SHMKIT_ERR_FULL, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK):
-        error = standard.Full("there is no room in the queue") if putting else standard.Empty("the queue is empty")
+        error = standard.Full("the queue is full") if putting else standard.Empty("the queue is empty")
     elif status == SHMKIT_ERR_SHUT_DOWN:
         error = ShutDown("the queue is shut down")
     else:
@@ -98,73 +141,83 @@ cdef int64_t _now() noexcept:
 
 
 cdef int64_t _end(int64_t timeout_ns) noexcept:
-    """Return when that time is over."""
-    # The sum of the two must be a number of 63 bits.
+    """Return the time at which a timeout that begins now expires."""
+    # The bound keeps the sum within 63 bits.
     return SHMKIT_FOREVER if timeout_ns == SHMKIT_FOREVER else _now() + min(timeout_ns, <int64_t> 1 << 62)
 
 
 cdef int64_t _left(int64_t end) noexcept:
-    """Return how much is left of the time that ends then."""
+    """Return the nanoseconds until `end`, at least 0."""
     return SHMKIT_FOREVER if end == SHMKIT_FOREVER else max(end - _now(), 0)
 
 
-# How it is pickled Object says.
+# Object.__reduce__ pickles it.
 @cython.auto_pickle(False)
 cdef class Queue(Object):
     "Queue(maxsize=0, *, max_bytes=0, capacity=0, overflow='block', name=None, create=None, segment=None, " \
     "offset=None, mode=None, directory=None, trust=False, participants=None)\n--\n\n" \
-    """Messages from many processes and threads to many others: Python objects, or plain bytes.
+    """A queue of Python objects, or of plain bytes, between many processes and threads.
 
-    A message is in the queue when put() returns, and stays there if the producer dies. A process that is killed at any
-    instruction loses no message of another, and blocks no other. No thread runs in the background. Without a name and
-    a segment it travels by fork and by pickle, as an argument of a Process too.
+    The interface is that of multiprocessing.Queue, but no thread runs in the background. An unnamed queue reaches other
+    processes by fork and by pickle, also as an argument of a Process.
 
     ``with Queue() as queue`` closes this handle at the end of the block. ``for item in queue`` and ``async for item in
     queue`` get messages until the queue is shut down and empty. ``Queue[int]`` is a type hint.
-
-    To get an object is to unpickle it, which can run any code: share a queue of objects with processes that you trust.
 
     Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/queue.pxd``.
 
     Parameters
     ----------
     maxsize : int
-        Number of messages that it may hold; 0 or less: any number, and a put never waits.
+        Number of messages that the queue can hold; 0 or less: any number, and a put never waits.
     max_bytes : int
-        Number of bytes that those may have together; 0: any number.
+        Bytes that those messages can have together; 0: any number.
     capacity : int
-        Bytes of address space, of which one message may have half. 0: 64 GiB, of which only what is in use takes
-        memory; in a segment 64 KiB.
+        Bytes that the queue can hold, a multiple of 32 from 1024 to 2**46. A message has at most half of it. 0: 64 GiB
+        of address space, of which only what is in use takes memory; in a segment 65536 bytes.
     overflow : {"block", "fail", "overwrite"}
-        What a put does that finds no room: it waits, raises queue.Full however long it would wait, or drops the oldest
-        messages.
+        What a put without room does. "block": it waits. "fail": it raises queue.Full at once, whatever its timeout.
+        "overwrite": it discards the oldest messages.
     name : str, optional
-        Name of the file that holds it and nothing else. Without a name and a segment it is unnamed.
+        Name of a file that contains only this queue. Without ``name`` and ``segment`` the queue is unnamed.
     create : bool, optional
-        None opens it or creates it. True creates it. False opens it as it was created.
+        None opens the queue, or creates it if it does not exist. True creates it. False opens it as it was created.
     segment : SharedMemory, optional
-        Managed segment that holds it, instead of a file of its own.
+        Managed segment that contains the queue, in place of a file of its own.
     offset : int, optional
-        Offset in the segment, a multiple of 64; it takes 704 bytes and its capacity.
+        Offset in the segment in bytes, a multiple of 64. The queue takes 704 bytes and its capacity.
     mode : int, optional
-        Permission bits of a new file, exactly these whatever the umask; 0o600.
+        Permission bits of a new file, whatever the umask. Default: 0o600.
     directory : path, optional
-        Directory of the file. None is SHMKIT_DIR, else /dev/shm.
+        Directory of the file. Default: the environment variable SHMKIT_DIR, else /dev/shm.
     trust : bool
         Accept a file that belongs to another user.
     participants : int, optional
-        Number of processes that can use a new file at a time; 128.
+        Number of processes that can use a new file at a time, 1 to 4096. Default: 128.
 
     Raises
     ------
     FileExistsError
-        ``create=True`` and it exists.
+        ``create=True``, and the queue exists.
     FileNotFoundError
-        ``create=False`` and it does not exist.
+        ``create=False``, and the queue does not exist.
     ValueError
-        ``create=None`` and it exists with other bounds.
+        ``create=None``, and the queue exists with other bounds or another ``overflow``.
+        Or an argument is out of range, or the arguments contradict each other.
     PermissionError
-        It belongs to another user, without ``trust``.
+        The file belongs to another user, and ``trust`` is False.
+    MemoryError
+        Not enough address space: pass a smaller ``capacity``.
+
+    Notes
+    -----
+    When put() returns, the message is in the queue, and it stays there if the producer dies. If a process dies at any
+    instruction, no message of another process is lost, and no other process blocks. If a producer dies inside put(),
+    the queue has the whole message or nothing of it. If a consumer dies after it took a message, that message is gone
+    with it; lease() survives that.
+
+    get() unpickles the message, and unpickling can run any code. Share a queue of objects only with processes that you
+    trust.
 
     Examples
     --------
@@ -182,14 +235,14 @@ cdef class Queue(Object):
 
     def __init__(self, maxsize=0, *, max_bytes=0, capacity=0, overflow="block", name=None, create=None, segment=None,
                  offset=None, mode=None, directory=None, trust=False, participants=None):
-        """Open or create it."""
+        """Open or create the queue."""
         self.start(maxsize, max_bytes, capacity, overflow, name, create, segment, offset, mode, directory, trust,
                    participants)
 
     cdef int start(self, object maxsize, object max_bytes, object capacity, object overflow, object name, object create,
                    object segment, object offset, object mode, object directory, object trust,
                    object participants) except -1:
-        """Open or make it as the arguments of a constructor say."""
+        """Open or create the queue with the arguments of a constructor."""
         cdef char options[OPTIONS]
         cdef shmkit_queue_options *own = <shmkit_queue_options *> options
         cdef uint32_t flags = 0
@@ -198,13 +251,14 @@ cdef class Queue(Object):
         elif overflow == "overwrite":
             flags = SHMKIT_QUEUE_OVERWRITE
         elif overflow != "block":
-            text = f"'overflow' is \"block\", \"fail\" or \"overwrite\", not {overflow!r}"
+            text = f"overflow must be \"block\", \"fail\" or \"overwrite\", not {overflow!r}"
             raise make_error(SHMKIT_ERR_INVALID, text)
         if segment is not None and participants is not None:
-            raise make_error(SHMKIT_ERR_INVALID, "how many participants there may be its segment says")
+            text = "a queue in a segment has the participants of the segment: pass participants to SharedMemory"
+            raise make_error(SHMKIT_ERR_INVALID, text)
         self.prepare(<void *> options, name, create, flags, mode, directory, trust, None)
         own.participants = as_count(participants, 4096, "participants")
-        own.maxsize = as_size(max(PyNumber_Index(maxsize), 0), "maxsize")
+        own.maxsize = as_size(max(_index(maxsize), 0), "maxsize")
         own.max_bytes = as_size(max_bytes, "max_bytes")
         own.capacity = as_size(capacity, "capacity")
         return self.make(name, create, segment, offset, <void *> options)
@@ -240,7 +294,7 @@ cdef class Queue(Object):
         return call_nack(self, token)
 
     cdef shmkit_queue *_open(self) except NULL:
-        """Return the handle, where there is one."""
+        """Return the handle; raise ValueError after close()."""
         if self._handle is NULL:
             raise self._closed()
         return self.handle()
@@ -248,11 +302,11 @@ cdef class Queue(Object):
     # --- putting ------------------------------------------------------------------------------------------------------
 
     cdef int _put(self, const char *data, uint64_t size, int64_t timeout_ns) except -1:
-        """Put bytes that stay where they are."""
+        """Put bytes, which must stay valid during the call."""
         cdef shmkit_status status = SHMKIT_ERR_WOULD_BLOCK
         handle = self._open()
         if size <= LARGE:
-            # What has room is copied in a moment, too short to let others have the interpreter.
+            # A message that has room is copied at once: too short a time to release the GIL.
             status = shmkit_queue_put(handle, data, size, SHMKIT_NOWAIT, 0)
             if status == SHMKIT_OK:
                 return 0
@@ -266,7 +320,7 @@ cdef class Queue(Object):
         return 0 if status == SHMKIT_OK else _refuse(status, True)
 
     cdef int _reserve(self, uint64_t size, int64_t timeout_ns, void **data, uint64_t *token) except -1:
-        """Reserve room. The caller sees to it that the handle stays open."""
+        """Reserve room. The caller keeps the handle open."""
         cdef shmkit_status status = SHMKIT_ERR_WOULD_BLOCK
         handle = self._open()
         if size <= LARGE:
@@ -277,7 +331,7 @@ cdef class Queue(Object):
         return 0 if status == SHMKIT_OK else _refuse(status, True)
 
     cdef int _put_parts(self, Parts parts, int64_t timeout_ns) except -1:
-        """Put an object whose buffers are copied straight into the queue."""
+        """Put an object, and copy its buffers straight into the queue."""
         cdef void *data = NULL
         cdef uint64_t token = 0
         handle = self._open()
@@ -290,30 +344,64 @@ cdef class Queue(Object):
         return 0
 
     cdef int _send(self, object message, int64_t timeout_ns) except -1:
-        """Put what `pack` has made."""
+        """Put a message that pack() returned."""
         if type(message) is Parts:
             return self._put_parts(<Parts> message, timeout_ns)
         return self._put(PyBytes_AS_STRING(message), <uint64_t> PyBytes_GET_SIZE(message), timeout_ns)
 
     def put(self, obj, block=True, timeout=None):
-        """Put the object `obj` at the end; it is in the queue when this returns.
+        """Put an object at the end of the queue. When the call returns, the object is in the queue.
 
-        queue.Full: there is no room, and none without waiting (block=False) or within `timeout` seconds. A signal handler
-        that raises ends the wait, and nothing is put. What cannot be pickled raises here, with nothing put. The buffers of
-        large arrays, and of whatever offers them to pickle protocol 5, are copied once, into the queue.
+        Parameters
+        ----------
+        obj : object
+            Any object that can be pickled.
+        block : bool
+            False: do not wait for room.
+        timeout : float, optional
+            Seconds to wait for room. None waits without limit.
 
-        ValueError: closed; larger than the queue may ever hold. ShutDown: nothing more is put. OSError(ENOSPC): no memory.
+        Raises
+        ------
+        queue.Full
+            There is no room, and the call may not wait any longer.
+        ValueError
+            The queue is closed, or the message is larger than the queue can ever hold.
+        ShutDown
+            The queue was shut down.
+        OSError
+            ENOSPC: the queue would have to grow, and no memory is left. Its messages stay.
+        Exception
+            The object cannot be pickled.
+
+        Notes
+        -----
+        After an exception nothing was put. If a signal handler raises during the wait, the wait ends. Large buffers of
+        NumPy arrays, and of other objects that support pickle protocol 5, are copied once, into the queue.
         """
         self._open()
         self._send(pack(obj, False), as_timeout(block, timeout))
 
     def put_nowait(self, obj):
-        """Put the object if there is room for it; as put(obj, block=False)."""
+        """Put an object without waiting: put(obj, block=False)."""
         self._open()
         self._send(pack(obj, False), SHMKIT_NOWAIT)
 
     def put_bytes(self, data, block=True, timeout=None):
-        """Put the bytes of `data`, anything whose memory is in one piece. `block`, `timeout` and all else as of put()."""
+        """Put plain bytes at the end of the queue.
+
+        Parameters
+        ----------
+        data : bytes-like object
+            The bytes, in contiguous memory.
+        block, timeout
+            As for put().
+
+        Raises
+        ------
+        queue.Full, ValueError, ShutDown, OSError
+            As for put().
+        """
         cdef Py_buffer view
         cdef int64_t timeout_ns = as_timeout(block, timeout)
         if type(data) is bytes:
@@ -326,7 +414,7 @@ cdef class Queue(Object):
             PyBuffer_Release(&view)
 
     cdef object _put_all(self, list messages, object block, object timeout, object partial):
-        """Put messages, each of them bytes."""
+        """Put a list of bytes, each a message."""
         cdef int64_t timeout_ns = as_timeout(block, timeout)
         cdef uint32_t flags = 0 if partial else SHMKIT_QUEUE_ALL
         cdef uint64_t count = <uint64_t> len(messages)
@@ -360,26 +448,87 @@ cdef class Queue(Object):
         return put
 
     def put_many(self, objs, block=True, timeout=None, *, partial=False):
-        """Put the objects `objs` one behind the other, with nothing between them, and return how many.
+        """Put several objects in a row, with nothing between them.
 
-        All of them or none, when there is room for all; with `partial` as many as there is room for, when there is room for
-        one. They appear all at once. ValueError: all of them are more than half the capacity, or than may ever be in the
-        queue. Large buffers are copied once more than by put(). `block`, `timeout` and all else as of put().
+        Parameters
+        ----------
+        objs : iterable
+            The objects.
+        block, timeout
+            As for put().
+        partial : bool
+            False: put all objects or none, and wait for room for all. True: wait for room for the first, and put as
+            many as there is room for.
+
+        Returns
+        -------
+        int
+            Number of objects that were put, from the first on.
+
+        Raises
+        ------
+        ValueError
+            The queue is closed, or one object is larger than the queue can ever hold. Without ``partial`` also: all
+            together are more than half the capacity, ``max_bytes`` or ``maxsize``.
+        queue.Full, ShutDown, OSError, Exception
+            As for put().
+
+        Notes
+        -----
+        The messages appear all at once. Large buffers are copied once more than by put().
         """
         return self._put_all([pack(each, True) for each in objs], block, timeout, partial)
 
     def put_bytes_many(self, messages, block=True, timeout=None, *, partial=False):
-        """Put the bytes of each of `messages`; `block`, `timeout`, `partial` and all else as of put_many()."""
+        """Put several messages of plain bytes in a row, with nothing between them.
+
+        Parameters
+        ----------
+        messages : iterable of bytes-like objects
+            The bytes of each message.
+        block, timeout, partial
+            As for put_many().
+
+        Returns
+        -------
+        int
+            Number of messages that were put, from the first on.
+
+        Raises
+        ------
+        queue.Full, ValueError, ShutDown, OSError
+            As for put_many().
+        """
         return self._put_all([each if type(each) is bytes else bytes(memoryview(each)) for each in messages], block,
                              timeout, partial)
 
     def reserve(self, size, block=True, timeout=None):
-        """Reserve room for a message of up to `size` bytes at the end, to fill it in place; return a Reservation.
+        """Reserve room for a message at the end of the queue, to fill it in place.
 
-        Nobody gets what is put behind it before it is committed or aborted; if this process ends before, it is skipped. It
-        begins at a multiple of 32 bytes, with what an earlier message has left there. `block`, `timeout` and all else as of
-        put().
+        Parameters
+        ----------
+        size : int
+            Largest size of the message in bytes.
+        block, timeout
+            As for put().
 
+        Returns
+        -------
+        Reservation
+            The room. The ``with`` statement commits the message at the end of the block.
+
+        Raises
+        ------
+        queue.Full, ValueError, ShutDown, OSError
+            As for put().
+
+        Notes
+        -----
+        Until commit or abort, no consumer gets the messages behind it. If the process dies before that, consumers skip
+        the message. Its memory begins at a multiple of 32 bytes, and contains what earlier messages left there.
+
+        Examples
+        --------
         >>> queue = Queue()
         >>> with queue.reserve(5) as buffer:
         ...     buffer[:] = b"howdy"
@@ -399,7 +548,7 @@ cdef class Queue(Object):
 
     cdef int _lease(self, int64_t timeout_ns, const void **data, uint64_t *size, uint64_t *token,
                     uint32_t *attempts) except -1:
-        """Lease the first message. The caller sees to it that the handle stays open."""
+        """Lease the first message. The caller keeps the handle open."""
         handle = self._open()
         cdef shmkit_status status = shmkit_queue_lease(handle, SHMKIT_NOWAIT, 0, data, size, token, attempts)
         if _waits(status, timeout_ns):
@@ -408,7 +557,7 @@ cdef class Queue(Object):
         return 0 if status == SHMKIT_OK else _refuse(status, False)
 
     cdef object _lease_out(self, int64_t timeout_ns, bint raw):
-        """Get a message of any size by a lease that lasts as long as copying it takes."""
+        """Get a message of any size: lease it, copy it and acknowledge it."""
         cdef const void *data = NULL
         cdef uint64_t size = 0
         cdef uint64_t token = 0
@@ -423,7 +572,7 @@ cdef class Queue(Object):
                 shmkit_queue_ack(handle, token)
                 raise
             except BaseException:
-                shmkit_queue_nack(handle, token)  # there is no memory for it
+                shmkit_queue_nack(handle, token)  # no memory for the copy: the message stays in the queue
                 raise
             check(shmkit_queue_ack(handle, token))
         finally:
@@ -432,7 +581,7 @@ cdef class Queue(Object):
         return message if raw else load(message)
 
     cdef object _receive(self, int64_t timeout_ns, bint raw):
-        """Get a message: bytes, or the object that they are."""
+        """Get a message: its bytes if `raw`, else its object."""
         cdef char few[STACK_BUFFER]
         cdef char *to = few
         cdef bytes message = None
@@ -448,7 +597,7 @@ cdef class Queue(Object):
             to = PyBytes_AS_STRING(message)
         else:
             room = STACK_BUFFER
-        # What is there is copied in a moment, too short to let others have the interpreter.
+        # An available message is copied at once: too short a time to release the GIL.
         status = shmkit_queue_get(handle, to, room, SHMKIT_NOWAIT, 0, &size)
         if _waits(status, timeout_ns):
             end = _end(timeout_ns)
@@ -469,7 +618,7 @@ cdef class Queue(Object):
         return message if raw else unpack(message)
 
     cdef list _receive_many(self, object max_items, int64_t timeout_ns, bint raw):
-        """Get messages: as many as are there, and go into the memory that is kept for them."""
+        """Get the available messages that fit into the buffer; wait for the first."""
         global _scratch
         cdef uint64_t[BATCH_MESSAGES] sizes
         cdef uint64_t count = 0
@@ -507,7 +656,7 @@ cdef class Queue(Object):
         return got if raw else _unpacked(got)
 
     cdef uint64_t _receive_into(self, Py_buffer *view, int64_t timeout_ns) except? 0:
-        """Get a message into a buffer; return its size."""
+        """Copy a message to a buffer; return its size."""
         cdef uint64_t size = 0
         cdef shmkit_status status = SHMKIT_ERR_WOULD_BLOCK
         handle = self._open()
@@ -526,30 +675,84 @@ cdef class Queue(Object):
         return size
 
     def get(self, block=True, timeout=None):
-        """Take the first message, and return the object that it is.
+        """Remove the first message and return its object.
 
-        queue.Empty: there is none, and none without waiting (block=False) or within `timeout` seconds. A signal handler that
-        raises ends the wait, and nothing is taken. Unpickling may raise anything, and run anything: the message is gone then.
-        Writable arrays come out writable, in memory of their own.
+        Parameters
+        ----------
+        block : bool
+            False: do not wait for a message.
+        timeout : float, optional
+            Seconds to wait for a message. None waits without limit.
 
-        ValueError: closed. ShutDown: nothing more is put, and nothing is left. Corrupt: it is no object: get_bytes() is for
-        what put_bytes() has put.
+        Returns
+        -------
+        object
+            The object. Its writable arrays are writable and have memory of their own.
+
+        Raises
+        ------
+        queue.Empty
+            There is no message, and the call may not wait any longer.
+        ShutDown
+            The queue was shut down, and no message is left.
+        ValueError
+            The queue is closed.
+        Corrupt
+            The message is not an object, and is gone. get_bytes() returns messages of put_bytes().
+        Exception
+            The object could not be unpickled, and is gone.
+
+        Notes
+        -----
+        If a signal handler raises during the wait, the wait ends, and no message is taken. Unpickling can run any code.
         """
         return self._receive(as_timeout(block, timeout), False)
 
     def get_nowait(self):
-        """Take the first message if there is one; as get(block=False)."""
+        """Remove the first message without waiting and return its object: get(block=False)."""
         return self._receive(SHMKIT_NOWAIT, False)
 
     def get_bytes(self, block=True, timeout=None):
-        """Take the first message, and return its bytes. `block`, `timeout` and all else as of get()."""
+        """Remove the first message and return its bytes.
+
+        Parameters
+        ----------
+        block, timeout
+            As for get().
+
+        Returns
+        -------
+        bytes
+            The message.
+
+        Raises
+        ------
+        queue.Empty, ShutDown, ValueError
+            As for get().
+        """
         return self._receive(as_timeout(block, timeout), True)
 
     def get_bytes_into(self, buffer, block=True, timeout=None):
-        """Take the first message, copy its bytes to the beginning of `buffer`, and return how many.
+        """Remove the first message and copy its bytes to the beginning of a buffer.
 
-        ValueError: it has more than there is room for, and stays where it is. `block`, `timeout` and all else as of
-        get().
+        Parameters
+        ----------
+        buffer : writable bytes-like object
+            Gets the bytes.
+        block, timeout
+            As for get().
+
+        Returns
+        -------
+        int
+            Size of the message in bytes.
+
+        Raises
+        ------
+        ValueError
+            The queue is closed, or the message is larger than the buffer. The message stays in the queue.
+        queue.Empty, ShutDown
+            As for get().
         """
         cdef Py_buffer view
         cdef int64_t timeout_ns = as_timeout(block, timeout)
@@ -560,9 +763,24 @@ cdef class Queue(Object):
             PyBuffer_Release(&view)
 
     def peek_bytes(self, block=True, timeout=None):
-        """Return the bytes of the first message, and leave it there: another may take it at any time.
+        """Return the bytes of the first message, and leave the message in the queue.
 
-        `block`, `timeout` and all else as of get().
+        Another consumer may take the message at any time.
+
+        Parameters
+        ----------
+        block, timeout
+            As for get().
+
+        Returns
+        -------
+        bytes
+            The message.
+
+        Raises
+        ------
+        queue.Empty, ShutDown, ValueError
+            As for get().
         """
         cdef int64_t timeout_ns = as_timeout(block, timeout)
         cdef int64_t end = _end(timeout_ns)
@@ -588,16 +806,14 @@ cdef class Queue(Object):
             self.leave()
 
     def get_many(self, max_items=None, block=True, timeout=None):
-        """Get several messages: wait for the first one, and take as many as there are.
-
-        One call takes at most 4096 messages and 256 KiB; of larger messages one at a time.
+        """Remove the first messages and return their objects: wait for the first, and take as many as are available.
 
         Parameters
         ----------
         max_items : int, optional
-            Largest number of messages to take.
+            Largest number of messages to take, at least 1.
         block, timeout
-            As of get(), for the first message.
+            As for get(), for the first message.
 
         Returns
         -------
@@ -607,22 +823,62 @@ cdef class Queue(Object):
         Raises
         ------
         queue.Empty, ShutDown, ValueError, Corrupt
-            As of get().
+            As for get().
         Exception
-            A message could not be unpickled. The exception has the other objects of this call in its attribute ``objects``.
+            An object could not be unpickled. The attribute ``objects`` of the exception contains the other objects of
+            this call.
+
+        Notes
+        -----
+        One call takes at most 4096 messages and 256 KiB. It takes larger messages one at a time.
         """
         return self._receive_many(max_items, as_timeout(block, timeout), False)
 
     def get_bytes_many(self, max_items=None, block=True, timeout=None):
-        """Get the bytes of several messages; ``max_items``, ``block``, ``timeout`` and all else as of get_many()."""
+        """Remove the first messages and return their bytes: wait for the first, and take as many as are available.
+
+        Parameters
+        ----------
+        max_items, block, timeout
+            As for get_many().
+
+        Returns
+        -------
+        list of bytes
+            The messages, at least one.
+
+        Raises
+        ------
+        queue.Empty, ShutDown, ValueError
+            As for get().
+        """
         return self._receive_many(max_items, as_timeout(block, timeout), True)
 
     def lease(self, block=True, timeout=None):
-        """Take the first message to read it in place; return a Lease.
+        """Take the first message, to read it in place.
 
-        Until it is acknowledged or given back nobody else gets it; if this process ends before, the next one does. `block`,
-        `timeout` and all else as of get().
+        Parameters
+        ----------
+        block, timeout
+            As for get().
 
+        Returns
+        -------
+        Lease
+            The message. The ``with`` statement acknowledges it at the end of the block.
+
+        Raises
+        ------
+        queue.Empty, ShutDown, ValueError
+            As for get().
+
+        Notes
+        -----
+        Until ack or nack no other consumer gets the message. If the process dies before that, the next consumer gets
+        it, at most 12 ms after the kernel has torn the process down.
+
+        Examples
+        --------
         >>> queue = Queue()
         >>> queue.put_bytes(b"howdy")
         >>> with queue.lease() as message:
@@ -656,41 +912,41 @@ cdef class Queue(Object):
         return info
 
     def qsize(self):
-        """Return how many messages can be got."""
+        """Return the number of messages that wait for a consumer."""
         return self._info().messages
 
     def empty(self):
-        """Say whether no message can be got."""
+        """Return whether no message waits for a consumer."""
         return self._info().messages == 0
 
     def full(self):
-        """Say whether a put would have to wait."""
+        """Return whether a put would have to wait for room."""
         cdef uint32_t full = 0
         check(shmkit_queue_is_full(self._open(), &full))
         return full != 0
 
     @property
     def maxsize(self):
-        """How many messages it may hold; 0: any number."""
+        """The number of messages that the queue can hold; 0: any number."""
         return self._info().maxsize
 
     @property
     def max_bytes(self):
-        """How many bytes those may have together; 0: any number."""
+        """The bytes that those messages can have together; 0: any number."""
         return self._info().max_bytes
 
     @property
     def capacity(self):
-        """How many bytes it may hold, 32 and more for each message included."""
+        """The bytes that the queue can hold, including 32 and more for each message."""
         return self._info().capacity
 
     @property
     def overflow(self):
-        """What a put does that finds no room: "block", "fail" or "overwrite"."""
+        """What a put without room does: "block", "fail" or "overwrite"."""
         return _overflow(self._info().flags)
 
     def stat(self):
-        """Return a QueueInfo: what is known of it."""
+        """Return the state of the queue as a QueueInfo. The call waits for no process."""
         cdef shmkit_queue_info info = self._info()
         return QueueInfo(
             info.messages, info.bytes, info.reserved, info.leased, info.puts, info.gets, info.overwritten, info.skipped,
@@ -700,9 +956,21 @@ cdef class Queue(Object):
         )
 
     def join(self, timeout=None):
-        """Wait until all messages have been taken, and none is being filled or read in place; False: not in `timeout` s.
+        """Wait until every message has been taken, and none is reserved or leased.
 
-        What somebody has died over is not done: it waits for the next one who gets something.
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait. None waits without limit.
+
+        Returns
+        -------
+        bool
+            False: the timeout expired, and messages are left.
+
+        Notes
+        -----
+        If a consumer dies during a lease, its message is not finished: it waits for the next consumer.
         """
         cdef int64_t timeout_ns = nanoseconds(timeout)
         cdef shmkit_status status
@@ -719,40 +987,51 @@ cdef class Queue(Object):
         return True
 
     def shutdown(self):
-        """End the queue for all processes and for good.
+        """Shut the queue down for all processes and for good.
 
-        Each later put raises ShutDown. Each get returns what is left, and then raises ShutDown; iteration ends there.
+        Every later put raises ShutDown. Consumers get the messages that are left, and then ShutDown. An iteration ends
+        there. A second shutdown changes nothing.
         """
         check(shmkit_queue_shutdown(self._open()))
 
     def close(self):
-        """Close this handle, for getting as well as for putting, unlike multiprocessing.Queue.close().
+        """Close this handle for put and for get, unlike multiprocessing.Queue.close().
 
-        Messages that this process has leased are delivered to others. The queue itself stays open for other processes: see
-        shutdown(). A thread that waits in it returns when its wait ends. A Lease or a Reservation of it stays valid.
+        Notes
+        -----
+        The queue stays open for other processes; shutdown() ends it for all. When a process has closed its last handle,
+        the messages that it has leased go to other consumers. A thread that waits in a call keeps waiting, and returns
+        when its wait ends. A Lease or a Reservation stays valid, and keeps its handle open.
         """
         Object.close(self)
         if self._tasks is not None:
             self._tasks.wake()
 
     def join_thread(self):
-        """Do nothing: no thread puts what put() was given, which is in the queue when that returns."""
+        """Do nothing: put() needs no thread, as a message is in the queue when put() returns."""
 
     def cancel_join_thread(self):
-        """Do nothing; as join_thread()."""
+        """Do nothing, like join_thread()."""
 
     def fileno(self):
-        """Return a descriptor for select, selectors and event loops: it can be read from while there may be a message.
+        """Return a descriptor for select, selectors and event loops, which is readable while there may be a message.
 
-        It is this object's: neither read nor close it. When it is readable, get without waiting; who finds the queue empty,
-        because another was faster, has it unreadable again.
+        Returns
+        -------
+        int
+            The descriptor. It belongs to this object: do not read or close it.
+
+        Notes
+        -----
+        When it is readable, call get_nowait(). If another consumer was faster, that call raises queue.Empty, and the
+        descriptor is unreadable again.
         """
         self._open()
         return HandleRef.__new__(HandleRef, self).fileno(SHMKIT_QUEUE_MESSAGES)
 
     cdef object _attempt(self, object attempt, uint32_t what, object nothing, object timeout):
-        """Return a coroutine that tries until it does not raise `nothing`."""
-        nanoseconds(timeout)  # refuses nonsense
+        """Return a coroutine that calls `attempt` until it does not raise `nothing`."""
+        nanoseconds(timeout)  # checks it before the coroutine runs
         self._open()
         ref = HandleRef.__new__(HandleRef, self)
         if self._tasks is None:
@@ -760,14 +1039,54 @@ cdef class Queue(Object):
         return self._tasks.attempt(ref, what, attempt, nothing, timeout)
 
     def aget(self, timeout=None):
-        """As get(), to be awaited, `timeout` seconds at the most. Who is cancelled has taken nothing.
+        """Return a coroutine that gets a message, like get().
 
-        Give it that instead of asyncio.wait_for, which before Python 3.12 can lose what comes just in time.
+        Parameters
+        ----------
+        timeout : float, optional
+            Seconds to wait for a message. None waits without limit.
+
+        Returns
+        -------
+        coroutine
+            Its result is the object.
+
+        Raises
+        ------
+        queue.Empty, ShutDown, ValueError, Corrupt, Exception
+            As for get().
+
+        Notes
+        -----
+        If the task is cancelled, no message is taken. Use ``timeout`` and not asyncio.wait_for: before Python 3.12
+        asyncio.wait_for can lose a message that arrives at the end of the time.
         """
         return self._attempt(lambda: self._receive(SHMKIT_NOWAIT, False), SHMKIT_QUEUE_MESSAGES, standard.Empty, timeout)
 
     def aput(self, obj, timeout=None):
-        """As put(obj), to be awaited, `timeout` seconds at the most. Who is cancelled has put nothing."""
+        """Return a coroutine that puts an object, like put().
+
+        Parameters
+        ----------
+        obj : object
+            Any object that can be pickled. The call pickles it, not the coroutine.
+        timeout : float, optional
+            Seconds to wait for room. None waits without limit.
+
+        Returns
+        -------
+        coroutine
+            Its result is None.
+
+        Raises
+        ------
+        queue.Full, ValueError, ShutDown, OSError, Exception
+            As for put().
+
+        Notes
+        -----
+        If the task is cancelled, nothing is put.
+        """
         self._open()
         message = pack(obj, False)
 
@@ -781,7 +1100,7 @@ cdef class Queue(Object):
         return self
 
     def __exit__(self, kind, value, traceback, /):
-        """Close it. That does not shut it down."""
+        """Close this handle. The queue is not shut down."""
         self.close()
 
     def __iter__(self):
@@ -794,7 +1113,7 @@ cdef class Queue(Object):
             yield obj
 
     def __aiter__(self):
-        """As for iteration, awaiting each message."""
+        """Get messages until the queue is shut down and empty, and await each of them."""
         return importlib.import_module("shmkit._tasks").iterate(self)
 
     __class_getitem__ = classmethod(GenericAlias)
@@ -812,12 +1131,12 @@ cdef str _overflow(uint32_t flags):
 
 
 cdef object _copied(const char *data, uint64_t size, bint raw):
-    """Copy a message out: its bytes, or what `load` takes."""
+    """Copy a message: return its bytes if `raw`, else the argument of load()."""
     return bytes_of(data, size) if raw else take_apart(data, size, None)
 
 
 cdef list _unpacked(list messages):
-    """Turn bytes into objects; the first exception carries the others."""
+    """Return the objects of messages. The first exception carries the other objects."""
     cdef list objects = []
     first = None
     for message in messages:
@@ -832,16 +1151,12 @@ cdef list _unpacked(list messages):
     raise first
 
 
-# As Queue.
+# Object.__reduce__ pickles it.
 @cython.auto_pickle(False)
 cdef class JoinableQueue(Queue):
     "JoinableQueue(maxsize=0, *, max_bytes=0, capacity=0, overflow='block', name=None, create=None, " \
     "segment=None, offset=None, mode=None, directory=None, trust=False, participants=None)\n--\n\n" \
-    """A queue that counts a message as unfinished until task_done(), so that join() can wait for it.
-
-    Until then a message is leased to the process that has got it: if that process dies, another one gets it, and
-    join() waits for that one. So the process that has got a message calls task_done(), which stands for the oldest one
-    that it has. That holds for iteration too. A message that cannot be unpickled is finished.
+    """A queue in which a message is unfinished until task_done(), so that join() can wait for the work.
 
     Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/queue.pxd``.
 
@@ -849,6 +1164,17 @@ cdef class JoinableQueue(Queue):
     ----------
     maxsize, max_bytes, capacity, overflow, name, create, segment, offset, mode, directory, trust, participants
         As for Queue.
+
+    Raises
+    ------
+    FileExistsError, FileNotFoundError, ValueError, PermissionError, MemoryError
+        As for Queue.
+
+    Notes
+    -----
+    An unfinished message is leased to the process that got it. If that process dies, another consumer gets the message,
+    and join() waits for that consumer. So the process that got a message must call task_done(), also after iteration.
+    Each call finishes the oldest message of the process. A message that cannot be unpickled is finished.
 
     Examples
     --------
@@ -865,7 +1191,7 @@ cdef class JoinableQueue(Queue):
 
     def __init__(self, maxsize=0, *, max_bytes=0, capacity=0, overflow="block", name=None, create=None, segment=None,
                  offset=None, mode=None, directory=None, trust=False, participants=None):
-        """Open or create it."""
+        """Open or create the queue."""
         self.start(maxsize, max_bytes, capacity, overflow, name, create, segment, offset, mode, directory, trust,
                    participants)
 
@@ -874,7 +1200,7 @@ cdef class JoinableQueue(Queue):
         return Object._adopt(self, handle, name)
 
     cdef list _own(self):
-        """Return the tokens of this process; what its parent has got is not its."""
+        """Return the tokens of this process. A forked child has none of its parent's."""
         cdef int64_t pid = getpid()
         if self._pid != pid:
             self._pid, self._unfinished = pid, []
@@ -921,7 +1247,7 @@ cdef class JoinableQueue(Queue):
             self._lease(timeout_ns, &data, &size, &token, &attempts)
             if size > <uint64_t> view.len:
                 shmkit_queue_nack(handle, token)
-                text = f"the message has {size} bytes, and there is room for {view.len}"
+                text = f"the message has {size} bytes, and the buffer only {view.len}; pass a larger buffer"
                 raise make_error(SHMKIT_ERR_TOO_LARGE, text)
             copy(<char *> view.buf, <const char *> data, size)
             self._own().append(token)
@@ -945,25 +1271,28 @@ cdef class JoinableQueue(Queue):
         return got
 
     def task_done(self):
-        """Say that the oldest message that this process has got and not yet done with is done.
+        """Finish the oldest unfinished message of this process.
 
-        ValueError: it has none.
+        Raises
+        ------
+        ValueError
+            This process has no unfinished message, or the queue is closed.
         """
         handle = self._open()
         own = self._own()
         if not own:
-            raise make_error(SHMKIT_ERR_INVALID, "task_done() called too many times")
+            raise make_error(SHMKIT_ERR_INVALID, "task_done() called too many times: call it once for each message")
         check(shmkit_queue_ack(handle, own.pop(0)))
 
 
-# As Queue.
+# Object.__reduce__ pickles it.
 @cython.auto_pickle(False)
 cdef class SimpleQueue(Queue):
     "SimpleQueue(*, name=None, create=None, segment=None, offset=None, mode=None, directory=None, trust=False, " \
     "participants=None)\n--\n\n" \
     """A queue without bounds.
 
-    All that is not said here is as for Queue.
+    Everything else is as for Queue.
 
     Cython code calls the ``*_nogil`` methods without the GIL: see ``shmkit/queue.pxd``.
 
@@ -971,6 +1300,13 @@ cdef class SimpleQueue(Queue):
     ----------
     name, create, segment, offset, mode, directory, trust, participants
         As for Queue.
+
+    Raises
+    ------
+    FileExistsError, FileNotFoundError, ValueError, PermissionError
+        As for Queue.
+    MemoryError
+        Not enough address space for the default capacity of a Queue: use ``Queue(capacity=...)``.
 
     Examples
     --------
@@ -982,8 +1318,12 @@ cdef class SimpleQueue(Queue):
 
     def __init__(self, *, name=None, create=None, segment=None, offset=None, mode=None, directory=None, trust=False,
                  participants=None):
-        """Open or create it."""
-        self.start(0, 0, 0, "block", name, create, segment, offset, mode, directory, trust, participants)
+        """Open or create the queue."""
+        try:
+            self.start(0, 0, 0, "block", name, create, segment, offset, mode, directory, trust, participants)
+        except MemoryError as error:
+            error.args = (f"{error}; use shmkit.Queue(capacity=...), because SimpleQueue has a fixed capacity",)
+            raise
 
 
 publish(Queue, b"shmkit.Queue")

@@ -15,17 +15,17 @@ cdef class _Mapping:
 cdef class SharedMemory:
     # Subclasses in other modules are compiled for exactly these fields: they never grow.
     cdef _Mapping _mapping      # owns the handle, exports the bytes; None once closed
-    cdef object _buf            # what .buf returned last
-    cdef tuple _place           # (name, directory, device, inode); None where it is anonymous
+    cdef object _buf            # the memoryview that .buf returned last
+    cdef tuple _place           # (name, directory, device, inode); None for an anonymous segment
     cdef void *_data            # byte 0; NULL once closed
     cdef shmkit_segment *_handle
-    cdef uint64_t _size         # the last one known
-    cdef tuple _lent            # mappings that live as long as this object
-    cdef object _lock           # what .lock returned last
+    cdef uint64_t _size         # the last known size
+    cdef tuple _lent            # exported mappings, which live as long as this object
+    cdef object _lock           # the Lock that .lock returned
     cdef object __weakref__
     cdef void *_reserved[3]
 
-    # Methods for Cython code, which need no GIL and raise nothing. No other thread may close the object during a call.
+    # Methods for Cython code, which need no GIL and raise nothing. The object must stay open during a call.
     #
     #     from shmkit.segment cimport SharedMemory
     #
@@ -36,16 +36,16 @@ cdef class SharedMemory:
     #             for i in range(shm.length()):
     #                 data[i] = value
     #
-    # The C handle, for the functions of `cimport shmkit`; NULL once closed.
+    # Returns the C handle, for the functions of `cimport shmkit`; NULL once closed.
     cdef shmkit_segment *handle(self) noexcept nogil
-    # The address of byte 0, valid until close() or the last view goes; NULL once closed.
+    # Returns the address of byte 0, valid until close() and until the last view is released; NULL once closed.
     cdef void *pointer(self) noexcept nogil
-    # The number of bytes that have memory now, or a negative shmkit_status: SHMKIT_ERR_CLOSED, SHMKIT_ERR_CORRUPT if
-    # the file was truncated.
+    # Returns the number of bytes that have memory now, or a negative shmkit_status: SHMKIT_ERR_CLOSED, or
+    # SHMKIT_ERR_CORRUPT if the file was truncated.
     cdef int64_t length(self) noexcept nogil
 
 
-# Where a named file stands, as (name, directory, device, inode), by which it is found again.
+# Returns where a named file is, as (name, directory, device, inode), for the pickle and for unlink.
 cdef tuple place_of(shmkit_segment *handle, bytes name)
-# Removes the name of that file.
+# Removes the name of such a file.
 cdef int unlink_place(tuple place) except -1

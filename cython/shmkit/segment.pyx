@@ -10,12 +10,12 @@ from collections import namedtuple
 
 from cpython.buffer cimport PyBuffer_FillInfo, PyObject_GetBuffer
 from cpython.long cimport PyLong_AsLongLongAndOverflow
-from cpython.number cimport PyNumber_Index
+from cpython.number cimport PyIndex_Check, PyNumber_Index
 from cpython.object cimport PyObject_AsFileDescriptor
 from libc.stdint cimport int32_t, int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 from shmkit cimport (
-    SHMKIT_ERR_CLOSED, SHMKIT_ERR_INVALID, SHMKIT_ERR_TOO_LARGE, SHMKIT_INTERRUPTIBLE, SHMKIT_OK,
+    SHMKIT_ERR_CLOSED, SHMKIT_ERR_EXISTS, SHMKIT_ERR_INVALID, SHMKIT_ERR_TOO_LARGE, SHMKIT_INTERRUPTIBLE, SHMKIT_OK,
     SHMKIT_SEGMENT_CREATED, SHMKIT_SEGMENT_EPHEMERAL, SHMKIT_SEGMENT_NO_SPACE_CHECK, SHMKIT_SEGMENT_MANAGED, SHMKIT_SEGMENT_HUGE,
     SHMKIT_SEGMENT_LOCK, SHMKIT_SEGMENT_PLAIN, SHMKIT_SEGMENT_PREFAULT, SHMKIT_SEGMENT_READONLY, SHMKIT_SEGMENT_SEALED,
     SHMKIT_SEGMENT_SPARSE, SHMKIT_TRUST, shmkit_segment, shmkit_segment_close, shmkit_segment_create,
@@ -29,15 +29,16 @@ from shmkit._status cimport check, make_error, publish, text
 from shmkit import _handover
 from shmkit._status import Corrupt
 
-# What memoryview.cast takes.
+# The formats that memoryview.cast accepts.
 _LETTERS = frozenset("cbB?hHiIlLqQnNfdP")
 
-# Invents names, others in a forked child than in its parent. The user's own random numbers stay as they are.
+# Generates names. A forked child gets a new seed, so that its names differ from its parent's. The generator of the
+# module `random` belongs to the program.
 _names = random.Random()
 os.register_at_fork(after_in_child=_names.seed)
 
 cdef uint64_t PAGE = os.sysconf("SC_PAGESIZE")
-# What an argument is cut to, so that C refuses it instead of Cython.
+# Larger arguments are reduced to this, so that C refuses them with its own message instead of Cython.
 cdef uint64_t MAX_PARTICIPANTS = 2**32 - 1
 
 SegmentInfo = namedtuple(
@@ -46,20 +47,47 @@ SegmentInfo = namedtuple(
     "control_bytes id",
     module="shmkit",
 )
-SegmentInfo.__doc__ = """What is known of a segment; sizes in bytes.
+SegmentInfo.__doc__ = """State of a segment.
 
-size: its length. capacity: address space mapped here. allocated: memory that its file system has set aside for it.
-device, inode: what names the file for as long as it lives.
-links: how many names it has. user, mode: its owner and permission bits. readonly: mapped for reading only.
-created: made by this object. sealed: nobody can ever shrink it.
-managed: it has a control area before byte 0, and can hold locks. ephemeral: its name goes with its last user.
-participants: how many processes may hold something in it at a time; control_bytes: how many bytes of its file lie before
-byte 0; id: a random number, written when it was made; all three 0 where it is a plain one.
+Attributes
+----------
+size : int
+    Length of the data in bytes.
+capacity : int
+    Bytes of address space that this object has mapped for the data.
+allocated : int
+    Bytes of memory that the file system has reserved for the file.
+device : int
+    File system of the file (st_dev).
+inode : int
+    Number of the file there (st_ino). Device and inode identify the segment for as long as it exists.
+links : int
+    Number of names that the file has. 0: it was unlinked, or is anonymous.
+user : int
+    User id of the owner.
+mode : int
+    Permission bits of the file.
+readonly : bool
+    The segment is mapped for reading only.
+created : bool
+    This object created the segment.
+sealed : bool
+    No process can ever shrink the segment.
+managed : bool
+    The segment has a control area before byte 0, and can hold locks and other objects.
+ephemeral : bool
+    The name is removed when no process has the segment mapped any more.
+participants : int
+    Number of processes that may hold something in the segment at a time; 0 for a plain segment.
+control_bytes : int
+    Bytes of the file before byte 0; 0 for a plain segment.
+id : int
+    Random number that a managed segment got when it was created; 0 for a plain segment.
 """
 
 
 cdef class _Mapping:
-    """Owns the handle of a segment and exports its bytes: each view holds it, the last one closes the segment."""
+    """Owns the handle of a segment and exports its bytes. Each view keeps it alive; the last one closes the handle."""
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
         cdef uint64_t size = 0
@@ -89,15 +117,17 @@ cdef shmkit_segment_info _stat(shmkit_segment *handle) except *:
 
 
 cdef uint64_t _bytes(object number, str what) except? 0:
-    """A number of bytes from Python: negative ones and those that no C integer holds get a clear error."""
+    """Return a number of bytes; raise an error that names the argument if it is no int, negative or too large."""
     cdef int overflow = 0
     cdef long long value
+    if not PyIndex_Check(number):
+        raise TypeError(f"{what} must be an int, not {type(number).__name__}")
     number = PyNumber_Index(number)
     value = PyLong_AsLongLongAndOverflow(number, &overflow)
     if overflow < 0 or not overflow and value < 0:
-        raise make_error(SHMKIT_ERR_INVALID, f"'{what}' must not be negative")
+        raise make_error(SHMKIT_ERR_INVALID, f"{what} must be at least 0, not {number}")
     if overflow > 0:
-        raise make_error(SHMKIT_ERR_TOO_LARGE, f"'{what}' of {number} bytes is more than a file can have")
+        raise make_error(SHMKIT_ERR_TOO_LARGE, f"{what} must be at most {2**63 - 1}, not {number}")
     return <uint64_t> value
 
 
@@ -105,104 +135,125 @@ cdef class SharedMemory:
     "SharedMemory(name=None, create=False, size=0, *, track=True, capacity=None, readonly=False, mode=None, " \
     "trust=False, anonymous=False, directory=None, prefault=False, huge=False, lock=False, no_space_check=False, " \
     "sparse=False, managed=None, participants=None, ephemeral=False)\n--\n\n" \
-    """Shared memory that any process can attach by name, as multiprocessing.shared_memory.SharedMemory.
+    """Shared memory with a name, like multiprocessing.shared_memory.SharedMemory.
 
-    The first three arguments mean what they mean there, and segments of either class open with the other. But
-    attaching never destroys anything, no helper process runs, memory is reserved at once (a full /dev/shm is an
-    OSError here, not a SIGBUS later), and close() may be called while views live: the last view unmaps it.
+    The first three arguments mean the same as there. A segment of either class can be opened with the other.
 
     Cython code reads ``pointer()``, ``length()`` and ``handle()`` without the GIL: see ``shmkit/segment.pxd``.
 
     Parameters
     ----------
     name : str, optional
-        Name, with or without a leading slash; None invents one.
+        Name, with or without a leading slash. Default: a new name is generated.
     create : bool, optional
-        True creates a segment, False attaches one, None attaches it or creates it.
+        True creates a segment. False opens one. None opens it, or creates it if it does not exist.
     size : int
-        Size in bytes; ignored when attaching with ``create=False``.
+        Size in bytes; ignored with ``create=False``. With ``create=None`` an existing segment must have at least as
+        many bytes.
     track : bool
         Ignored: no segment is tracked.
     capacity : int, optional
-        Bytes of address space, up to which resize() can grow it without moving it.
+        Bytes of address space to map; up to this size resize() can grow the segment without moving it.
+        Default: the size in whole pages, or the capacity that an existing managed segment was created with.
     readonly : bool
-        Map it for reading only.
+        Map the segment for reading only.
     mode : int, optional
-        Permission bits of a new segment, exactly these whatever the umask; 0o600.
+        Permission bits of a new segment, whatever the umask. Default: 0o600.
     trust : bool
         Accept a segment that belongs to another user.
     anonymous : bool
-        A segment without a name, passed on by fork, pickle or descriptor, that goes with its last user.
+        Create a segment without a name. It reaches other processes by fork, pickle or descriptor. The kernel frees it
+        when no process has it open.
     directory : path, optional
-        Directory of its file. None is SHMKIT_DIR, else /dev/shm.
-    prefault, huge, lock : bool
-        Map all pages now; ask for huge pages (see ``huge_bytes``); keep it in physical memory.
+        Directory of the file. Default: the environment variable SHMKIT_DIR, else /dev/shm.
+    prefault : bool
+        Map all pages during the call.
+    huge : bool
+        Ask for huge pages; ``huge_bytes`` reports how many bytes got them.
+    lock : bool
+        Keep the segment in physical memory (mlock).
     no_space_check : bool
-        Do not check first whether enough memory is free.
+        Do not compare the size with the free memory first. The kernel decides.
     sparse : bool
-        Reserve no memory: touching it can then be SIGBUS.
+        Do not reserve memory. If none is free when a page is first touched, that touch raises SIGBUS.
     managed : bool, optional
-        True creates a managed segment, with a control area before byte 0 so that it can hold locks, or attaches only
-        such a one. None creates a plain one, and attaches either. False takes byte 0 of the file for the first one, as
-        the standard class does.
+        True creates a managed segment, with a control area before byte 0, so that it can hold locks and other objects;
+        or opens only such a segment. None creates a plain segment, and opens either kind. False takes the first byte of
+        the file as byte 0, as the standard class does.
     participants : int, optional
-        Number of processes that can hold something in a new managed segment at a time; 128.
+        Number of processes that can hold something in a new managed segment at a time, 1 to 4096. Default: 128.
     ephemeral : bool
-        A new managed segment whose name goes with its last user; gc() removes what killed users have left.
+        Create a managed segment whose name is removed when no process has it mapped any more. If the last process is
+        killed, gc() removes the name.
 
     Raises
     ------
     FileExistsError
-        ``create=True`` and it exists.
+        ``create=True``, and the name exists.
     FileNotFoundError
-        ``create=False`` and it does not exist.
+        ``create=False``, and the name does not exist; or the directory does not exist.
     ValueError
-        A size is not positive, or the arguments contradict each other.
+        A number is out of range, the arguments contradict each other, or the existing segment does not fit them.
     PermissionError
-        It belongs to another user, without ``trust``.
+        The segment belongs to another user, and ``trust`` is False; or this user may not open the file.
     OSError
-        ENOSPC: there is not enough memory.
+        ENOSPC: not enough memory is free.
+    MemoryError
+        Not enough address space, or the memory cannot be locked.
+
+    Notes
+    -----
+    An open never destroys anything, and no helper process runs. A new segment reserves its memory at once. A full
+    /dev/shm is therefore an OSError here, and never a SIGBUS later, unless ``sparse`` is True.
+
+    close() may be called while views exist: the last view unmaps the memory.
+
+    If a process dies while it creates a segment, other processes find no name, or a complete segment. If it dies while
+    it resizes one, they see the old size or the new one.
 
     Examples
     --------
-    >>> made = SharedMemory(create=True, size=10)
-    >>> made.buf[:5] = b"howdy"
-    >>> attached = SharedMemory(made.name)
-    >>> bytes(attached.buf[:5])
+    >>> created = SharedMemory(create=True, size=10)
+    >>> created.buf[:5] = b"howdy"
+    >>> opened = SharedMemory(created.name)
+    >>> bytes(opened.buf[:5])
     b'howdy'
-    >>> attached.close(); made.close(); made.unlink()
+    >>> opened.close(); created.close(); created.unlink()
     """
 
     def __init__(self, name=None, create=False, size=0, *, track=True, capacity=None, readonly=False, mode=None,
-                 trust=False, anonymous=False, directory=None, prefault=False, huge=False, lock=False, no_space_check=False,
-                 sparse=False, managed=None, participants=None, ephemeral=False):
-        """Open or create it."""
+                 trust=False, anonymous=False, directory=None, prefault=False, huge=False, lock=False,
+                 no_space_check=False, sparse=False, managed=None, participants=None, ephemeral=False):
+        """Open or create the segment."""
         cdef uint32_t flags = 0
         cdef uint64_t bytes_ = _bytes(size, "size")
         cdef uint32_t slots = 0
         create = None if create is None else bool(create)
         if create and bytes_ == 0:
-            raise make_error(SHMKIT_ERR_INVALID, "'size' must be a positive number different from zero")
+            raise make_error(SHMKIT_ERR_INVALID, "size must be at least 1, not 0")
         if anonymous and (name is not None or directory is not None or create is False):
-            text_ = "an anonymous segment has no name or directory, and is made: create=True"
+            text_ = "an anonymous segment has no name and is always new: omit name and directory, and pass create=True"
             raise make_error(SHMKIT_ERR_INVALID, text_)
         if name is None and create is False:
-            raise make_error(SHMKIT_ERR_INVALID, "'name' can only be None if create=True")
+            raise make_error(SHMKIT_ERR_INVALID, "name must not be None with create=False: pass name, or create=True")
         if create is False:
             bytes_ = 0
         if participants is not None:
             slots = min(_bytes(participants, "participants"), MAX_PARTICIPANTS)
             if slots == 0:
-                raise make_error(SHMKIT_ERR_INVALID, "'participants' must be a positive number different from zero")
+                raise make_error(SHMKIT_ERR_INVALID, "participants must be from 1 to 4096, not 0")
         if managed is None:
             managed = True if ephemeral or slots else None
         flags = _mapping_flags(readonly, trust, prefault, huge, lock, managed)
         flags |= SHMKIT_SEGMENT_NO_SPACE_CHECK if no_space_check else 0
         flags |= SHMKIT_SEGMENT_SPARSE if sparse else 0
         flags |= SHMKIT_SEGMENT_EPHEMERAL if ephemeral else 0
-        mode = None if mode is None else PyNumber_Index(mode)
-        if mode is not None and not 0 < mode <= 0o777:
-            raise make_error(SHMKIT_ERR_INVALID, "'mode' must be permission bits, from 0o001 to 0o777")
+        if mode is not None:
+            if not PyIndex_Check(mode):
+                raise TypeError(f"mode must be an int, not {type(mode).__name__}")
+            mode = PyNumber_Index(mode)
+            if not 0 < mode <= 0o777:
+                raise make_error(SHMKIT_ERR_INVALID, f"mode must be from 0o1 to 0o777, not {mode:#o}")
         reach = 0 if capacity is None else _bytes(capacity, "capacity")
         if anonymous:
             _open(self, None, None, True, bytes_, flags, reach, mode or 0, slots)
@@ -210,13 +261,13 @@ cdef class SharedMemory:
         directory = None if directory is None else text(directory, "directory")
         if name is not None:
             if not isinstance(name, str):
-                raise TypeError(f"'name' must be a str, not {type(name).__name__}")
+                raise TypeError(f"name must be a str, not {type(name).__name__}")
             _open(self, text(name, "name"), directory, create, bytes_, flags, reach, mode or 0, slots)
             return
         while True:
             try:
-                invented = b"psm_%08x" % _names.getrandbits(32)
-                _open(self, invented, directory, True, bytes_, flags, reach, mode or 0, slots)
+                generated = b"psm_%08x" % _names.getrandbits(32)
+                _open(self, generated, directory, True, bytes_, flags, reach, mode or 0, slots)
                 return
             except FileExistsError:
                 continue
@@ -236,8 +287,8 @@ cdef class SharedMemory:
         return status if status < 0 else <int64_t> size
 
     def __getbuffer__(self, Py_buffer *buffer, int flags):
-        # The mapping is the exporter: a view keeps it alive, and not this object. But NumPy gives the view back at once
-        # and keeps this object instead, so that what has been lent must live as long as that, closed or not.
+        # The exporter is the mapping: a view keeps the mapping alive, not this object. But NumPy releases the view at
+        # once and keeps this object. So this object keeps all mappings that it has exported, even after close().
         mapping = _opened(self)
         PyObject_GetBuffer(mapping, buffer, flags)
         if self._lent is None or self._lent[-1] is not mapping:
@@ -247,7 +298,7 @@ cdef class SharedMemory:
         return self
 
     def __exit__(self, kind, value, traceback):
-        """Close it; the name stays."""
+        """Close the segment. The name stays."""
         self.close()
 
     def __repr__(self):
@@ -268,19 +319,26 @@ cdef class SharedMemory:
 
     @property
     def name(self):
-        """The name without a leading slash; None where it is anonymous."""
+        """The name without a leading slash; None for an anonymous segment."""
         return None if self._place is None else os.fsdecode(self._place[0])
 
     @property
     def directory(self):
-        """The directory it stands in; None where it is anonymous."""
+        """The directory of the file; None for an anonymous segment."""
         return None if self._place is None else os.fsdecode(self._place[1])
 
     @property
     def size(self):
-        """Size in bytes: it grows when any process resizes the segment. After close() the last one known.
+        """The size in bytes. It grows when any process resizes the segment.
 
-        Corrupt: somebody has truncated the file.
+        Raises
+        ------
+        Corrupt
+            Another program has truncated the file.
+
+        Notes
+        -----
+        After close() it is the last known size.
         """
         cdef uint64_t size = 0
         if self._mapping is not None:
@@ -290,17 +348,17 @@ cdef class SharedMemory:
 
     @property
     def capacity(self):
-        """Bytes of address space mapped: how far resize() can go here."""
+        """The bytes of address space that are mapped: the largest size for resize() in this process."""
         return _opened(self).capacity
 
     @property
     def readonly(self):
-        """Whether it is mapped for reading only."""
+        """Whether the segment is mapped for reading only."""
         return (_opened(self).flags & SHMKIT_SEGMENT_READONLY) != 0
 
     @property
     def huge_bytes(self):
-        """How many bytes this process reaches through huge pages just now."""
+        """The number of bytes that this process reaches through huge pages now."""
         cdef uint64_t huge = 0
         cdef _Mapping mapping = _opened(self)
         check(shmkit_segment_huge(mapping.handle, &huge))
@@ -308,9 +366,16 @@ cdef class SharedMemory:
 
     @property
     def lock(self):
-        """The Lock that every managed segment has, for whatever its users agree on.
+        """The built-in Lock of a managed segment. What it protects is up to the program.
 
-        It goes with close(): who closes a segment while holding it counts as dead. ValueError: a plain one.
+        Raises
+        ------
+        ValueError
+            The segment is plain.
+
+        Notes
+        -----
+        close() closes this lock too. A process that closes the segment while it holds the lock counts as dead.
         """
         if self._lock is None:
             _opened(self)
@@ -319,7 +384,7 @@ cdef class SharedMemory:
 
     @property
     def buf(self):
-        """A memoryview of all bytes; None after close(). A segment with room to grow gets a longer one when it grew."""
+        """A memoryview of all bytes; None after close(). After the segment has grown, it is a new and longer one."""
         if self._mapping is None:
             return None
         cdef bint fixed = self._mapping.capacity - self._size < PAGE
@@ -328,11 +393,29 @@ cdef class SharedMemory:
         return self._buf
 
     def view(self, format="B", shape=None, offset=0):
-        """Return a memoryview of C-contiguous elements: what a typed memoryview in Cython takes.
+        """Return a memoryview of C-contiguous elements, as a typed memoryview in Cython needs it.
 
-        format: one letter of the struct module, native size. shape: an int or a tuple; None takes what fits behind
-        `offset`, which is in bytes. ValueError: it does not fit.
+        Parameters
+        ----------
+        format : str
+            One letter of the struct module, in native size.
+        shape : int or tuple of int, optional
+            Extent of each dimension. Default: one dimension, with as many elements as fit behind ``offset``.
+        offset : int
+            Offset of the first element in bytes.
 
+        Returns
+        -------
+        memoryview
+            The elements. It may be written unless the segment is read-only.
+
+        Raises
+        ------
+        ValueError
+            The elements do not fit into the segment, or ``format`` is not such a letter.
+
+        Examples
+        --------
         >>> with SharedMemory(create=True, size=6 * 8) as shm:
         ...     shm.unlink()
         ...     grid = shm.view("d", (2, 3))
@@ -341,27 +424,50 @@ cdef class SharedMemory:
         ((2, 3), 48)
         """
         whole = memoryview(_opened(self))
+        if not isinstance(format, (str, bytes)):
+            given = getattr(format, "__name__", None) or type(format).__name__
+            raise TypeError(_format_text(given))
         letter = format[1:] if format[:1] == "@" else format
         if len(letter) != 1 or letter not in _LETTERS:
-            raise make_error(SHMKIT_ERR_INVALID, f"a format is one letter of the struct module, not {format!r}")
+            raise make_error(SHMKIT_ERR_INVALID, _format_text(repr(format)))
         element = struct.calcsize("@" + letter)
         if not 0 <= offset <= whole.nbytes:
-            raise make_error(SHMKIT_ERR_INVALID, f"offset {offset} lies outside of {whole.nbytes} bytes")
+            raise make_error(SHMKIT_ERR_INVALID, f"offset must be from 0 to {whole.nbytes}, not {offset}")
         if shape is None:
             shape = ((whole.nbytes - offset) // element,)
         shape = tuple(shape) if hasattr(shape, "__iter__") else (shape,)
         if not shape or min(shape) < 1:
-            raise make_error(SHMKIT_ERR_INVALID, f"a shape has at least one extent, and each is at least 1: {shape}")
+            raise make_error(SHMKIT_ERR_INVALID, f"shape must have at least one extent, each at least 1, not {shape}")
         size = math.prod(shape) * element
         if size > whole.nbytes - offset:
-            text_ = f"{shape} of {format!r} at offset {offset} wants {size} bytes of {whole.nbytes}"
+            text_ = (f"shape {shape} of format {format!r} at offset {offset} needs {size} bytes, and the segment has "
+                     f"{whole.nbytes - offset} there; reduce shape or offset")
             raise make_error(SHMKIT_ERR_INVALID, text_)
         return whole[offset:offset + size].cast(format, shape)
 
     def resize(self, size, *, no_space_check=False, sparse=False):
-        """Make it `size` bytes long, for everybody who has it mapped; no view dangles, nothing moves.
+        """Grow the segment to ``size`` bytes, for every process that has it mapped.
 
-        ValueError: more than the capacity, or less than it has. OSError(ENOSPC): no memory, and nothing has changed.
+        Parameters
+        ----------
+        size : int
+            New size in bytes, at least the present size and at most ``capacity``.
+        no_space_check : bool
+            Do not compare the size with the free memory first. The kernel decides.
+        sparse : bool
+            Do not reserve memory. If none is free when a page is first touched, that touch raises SIGBUS.
+
+        Raises
+        ------
+        ValueError
+            The size is more than the capacity, or less than the present size.
+        OSError
+            ENOSPC: not enough memory is free. Nothing has changed.
+
+        Notes
+        -----
+        No address moves, and every view stays valid. If the process dies during the call, others see the old size or
+        the new one.
         """
         cdef _Mapping mapping = _opened(self)
         cdef uint64_t bytes_ = _bytes(size, "size")
@@ -372,10 +478,10 @@ cdef class SharedMemory:
         with nogil:
             status = shmkit_segment_resize(mapping.handle, bytes_, flags)
         check(status)
-        self.size  # what .buf compares itself with
+        self.size  # updates _size, with which .buf compares its length
 
     def stat(self):
-        """Return a SegmentInfo: what is known of the segment."""
+        """Return the state of the segment as a SegmentInfo."""
         cdef shmkit_segment_info info = _stat(_opened(self).handle)
         return SegmentInfo(
             info.size, info.capacity, info.allocated, info.device, info.inode, info.links, info.user, info.mode,
@@ -385,23 +491,31 @@ cdef class SharedMemory:
         )
 
     def fileno(self):
-        """Return the descriptor of its file, which is this object's: do not close it.
+        """Return the descriptor of the segment's file.
 
-        Another process that receives it, by inheritance or socket.send_fds, opens it with from_fd().
+        It belongs to this object: do not close it. A process that receives it, by inheritance or with socket.send_fds,
+        opens it with from_fd().
+
+        Returns
+        -------
+        int
+            The descriptor.
         """
         cdef int32_t fd = -1
         check(shmkit_segment_fd(_opened(self).handle, &fd))
         return fd
 
     def close(self):
-        """Let go of it: its memory is unmapped as soon as no view is left. The name stays.
+        """Close the segment. The name stays.
 
-        Where memoryview(shm) or np.ndarray(buffer=shm) has been asked for, instead of .buf, it is unmapped when this
-        object goes too.
+        Notes
+        -----
+        The memory is unmapped as soon as no view is left. If views came from memoryview(shm) or np.ndarray(buffer=shm)
+        instead of ``buf``, the memory also stays mapped for as long as this object exists.
         """
         cdef uint64_t size = 0
         buf, self._buf = self._buf, None
-        # What .size tells from now on; one that had no room to grow need not be asked.
+        # After close() .size returns this. The size of a segment without room to grow is known already.
         if self._mapping is not None and self._mapping.capacity > self._size:
             if shmkit_segment_size(self._handle, &size) == SHMKIT_OK:
                 self._size = size
@@ -413,12 +527,17 @@ cdef class SharedMemory:
             try:
                 buf.release()
             except BufferError:
-                pass  # as in the standard class; but where an array still lies over it, it lives as long as that
+                pass  # as in the standard class; but the memory stays mapped while an array uses it
 
     def unlink(self):
-        """Remove the name; who has it mapped keeps it. An anonymous segment has none: nothing happens.
+        """Remove the name. Processes that have the segment mapped keep it.
 
-        FileNotFoundError: the name is gone, or stands for another segment by now, which is left alone.
+        The call does nothing for an anonymous segment.
+
+        Raises
+        ------
+        FileNotFoundError
+            The name does not exist any more, or belongs to another segment now, which is left alone.
         """
         if self._place is not None:
             unlink_place(self._place)
@@ -426,24 +545,29 @@ cdef class SharedMemory:
     @classmethod
     def from_fd(cls, fd, *, capacity=None, readonly=False, trust=False, prefault=False, huge=False, lock=False,
                 managed=None):
-        """Attach the segment behind a descriptor: inherited, or received from another process.
+        """Open the segment behind a descriptor that was inherited, or received from another process.
 
         Parameters
         ----------
         fd : int or object with fileno()
-            The descriptor. It stays the caller's, who may close it afterwards.
+            The descriptor. The caller still owns it, and may close it afterwards.
         capacity, readonly, prefault, huge, lock, managed
-            As of the constructor.
+            As for the constructor.
         trust : bool
             Accept a file that belongs to another user, or that its sender could truncate.
+
+        Returns
+        -------
+        SharedMemory
+            The segment. Its ``name`` is None.
 
         Raises
         ------
         ValueError
-            Not a descriptor of a segment.
+            The descriptor is not that of a segment.
         PermissionError
-            The file belongs to another user, or could be truncated, without ``trust``; or the descriptor is not open for
-            writing, without ``readonly``.
+            The file belongs to another user, or its sender could truncate it, and ``trust`` is False. Or the descriptor
+            is not open for writing, and ``readonly`` is False.
         """
         cdef uint32_t flags = _mapping_flags(readonly, trust, prefault, huge, lock, managed)
         cdef uint64_t reach = 0 if capacity is None else _bytes(capacity, "capacity")
@@ -451,12 +575,38 @@ cdef class SharedMemory:
 
     @staticmethod
     def unlink_name(name, directory=None):
-        """Remove a name without attaching the segment: what a clean-up needs."""
+        """Remove a name without opening the segment, for clean-up.
+
+        Parameters
+        ----------
+        name : str or path
+            Name, with or without a leading slash.
+        directory : path, optional
+            Directory of the file. Default: the environment variable SHMKIT_DIR, else /dev/shm.
+
+        Raises
+        ------
+        FileNotFoundError
+            The name does not exist.
+        ValueError
+            The name is not valid, or not that of a regular file.
+        """
         _unlink(text(name, "name"), None if directory is None else text(directory, "directory"), 0, 0)
 
     @staticmethod
     def names(directory=None):
-        """Return the sorted names of all regular files in the directory: what could be attached, whoever made it."""
+        """Return the names of all regular files in a directory: those that might be opened, whatever created them.
+
+        Parameters
+        ----------
+        directory : path, optional
+            Directory. Default: the environment variable SHMKIT_DIR, else /dev/shm.
+
+        Returns
+        -------
+        list of str
+            The names, sorted.
+        """
         cdef bytes c_directory = None if directory is None else text(directory, "directory")
         cdef list found = []
         cdef const char *where = NULL if c_directory is None else <const char *> c_directory
@@ -465,9 +615,21 @@ cdef class SharedMemory:
 
     @staticmethod
     def gc(directory=None):
-        """Remove the ephemeral segments that nobody has attached, and what killed makers have left half made.
+        """Remove ephemeral segments that no process uses, and files that killed processes left half created.
 
-        Returns how many segments that were. It never takes one from under somebody; others' are left alone.
+        Parameters
+        ----------
+        directory : path, optional
+            Directory. Default: the environment variable SHMKIT_DIR, else /dev/shm.
+
+        Returns
+        -------
+        int
+            Number of removed segments.
+
+        Notes
+        -----
+        A segment that a process has mapped is never removed. Neither are files of other users.
         """
         cdef bytes c_directory = None if directory is None else text(directory, "directory")
         cdef const char *where = NULL if c_directory is None else <const char *> c_directory
@@ -490,7 +652,7 @@ cdef class SharedMemory:
 
 cdef uint32_t _mapping_flags(object readonly, object trust, object prefault, object huge, object lock,
                              object managed) except *:
-    """Return the flags of what any segment can be attached with."""
+    """Return the flags of the options that apply to every open."""
     cdef uint32_t flags = 0
     flags |= SHMKIT_SEGMENT_READONLY if readonly else 0
     flags |= SHMKIT_TRUST if trust else 0
@@ -523,8 +685,24 @@ cdef int _open(SharedMemory self, bytes name, bytes directory, object create, ui
             status = shmkit_segment_create(c_name, size, &options, &handle)
         else:
             status = shmkit_segment_open(c_name, size, &options, &handle)
+    if status == SHMKIT_ERR_EXISTS:
+        _refuse_existing(name, directory)
     check(status)
     return _adopt(self, handle, flags, name)
+
+
+cdef int _refuse_existing(bytes name, bytes directory) except -1:
+    """Raise the FileExistsError for a name; its attribute filename is the path."""
+    cdef bytes place = directory or os.environb.get(b"SHMKIT_DIR") or b"/dev/shm"
+    text_ = "the segment exists; pass create=None to open it, or remove it with SharedMemory.unlink_name()"
+    path = os.path.join(place, name[1:] if name[0] == c"/" else name)
+    error = FileExistsError(errno.EEXIST, text_, os.fsdecode(path))
+    error.status = SHMKIT_ERR_EXISTS
+    raise error
+
+
+cdef str _format_text(str given):
+    return f"format must be one letter of the struct module, such as 'd' for float64, not {given}"
 
 
 cdef int _adopt(SharedMemory self, shmkit_segment *handle, uint32_t flags, bytes name) except -1:
@@ -532,7 +710,7 @@ cdef int _adopt(SharedMemory self, shmkit_segment *handle, uint32_t flags, bytes
     cdef shmkit_segment_info info = _stat(handle)
     cdef tuple place = None if name is None else place_of(handle, name)
     if self._mapping is not None:
-        SharedMemory.close(self)  # not what a subclass makes of it
+        SharedMemory.close(self)  # not the close() of a subclass
     mapping.capacity = info.capacity
     mapping.flags |= info.flags & SHMKIT_SEGMENT_MANAGED
     self._mapping = mapping
@@ -576,19 +754,20 @@ cdef int unlink_place(tuple place) except -1:
 
 
 def _attach_name(kind, name, directory, device, inode, flags, capacity):
-    """Make an unpickled object: the segment of this name, if it is still the one that was pickled."""
+    """Return the object of a pickle: the segment of this name, if it is still the pickled one."""
     cdef SharedMemory made = kind.__new__(kind)
     _open(made, name, directory, False, 0, flags, 0, 0, 0)
     if made._place[2:] != (device, inode):
         made.close()
-        raise FileNotFoundError(errno.ENOENT, "another segment than the pickled one has this name by now", made.name)
+        text_ = "another segment than the pickled one has this name now: send a new pickle"
+        raise FileNotFoundError(errno.ENOENT, text_, made.name)
     if capacity > made._mapping.capacity:
         _open(made, name, directory, False, 0, flags, capacity, 0, 0)
     return made
 
 
 def _attach_token(kind, token, flags, capacity):
-    """Make an unpickled object: the anonymous segment behind a descriptor of the process that pickled it."""
+    """Return the object of a pickle: the anonymous segment behind a descriptor of the process that pickled it."""
     fd = _handover.load_fd(token)
     try:
         return _attach_fd(kind, fd, flags, capacity)

@@ -516,7 +516,7 @@ def test_no_word_makes_it_crash(full):
 def test_bytes_that_are_no_object(queue):
     for wrong in (b"", b"x", b"hello world", b"\xffshmkit", b"\xff" * 100):
         queue.put_bytes(wrong)
-        refused(Corrupt, CORRUPT, queue.get, match="no object")
+        refused(Corrupt, CORRUPT, queue.get, match="not an object")
     queue.put_bytes(b"\x80\x05nonsense")
     with pytest.raises(pickle.UnpicklingError):
         queue.get()

@@ -336,13 +336,13 @@ LIES = [
 @pytest.mark.parametrize("lie", range(len(LIES)))
 def test_lies(queue, lie):
     queue.put_bytes(LIES[lie])
-    refused(Corrupt, CORRUPT, queue.get, match="no object")
+    refused(Corrupt, CORRUPT, queue.get, match="not an object")
     queue.put_many(["next"])
     queue.put_bytes(LIES[lie] + bytes(70_000) if lie < 2 else LIES[lie])
     assert queue.get() == "next"
     with queue.lease() as got:
         if lie >= 2:
-            refused(Corrupt, CORRUPT, got.get, match="no object")
+            refused(Corrupt, CORRUPT, got.get, match="not an object")
 
 
 def test_a_lie_in_a_batch():

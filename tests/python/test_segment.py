@@ -2,6 +2,7 @@
 
 import errno
 import gc
+import os
 import weakref
 
 import pytest
@@ -101,7 +102,7 @@ def test_creating_without_a_size_is_a_value_error(name):
 
 
 def test_attaching_without_a_name_is_a_value_error():
-    with pytest.raises(ValueError, match="'name' can only be None if create=True"):
+    with pytest.raises(ValueError, match="name must not be None with create=False"):
         SharedMemory(create=False)
     with pytest.raises(ValueError, match="name"):
         SharedMemory()
@@ -119,6 +120,7 @@ def test_the_name_is_taken(shm):
     with pytest.raises(FileExistsError) as caught:
         SharedMemory(shm.name, create=True, size=10)
     assert caught.value.errno == errno.EEXIST
+    assert caught.value.filename == os.path.join(shm.directory, shm.name)
     with SharedMemory(shm.name) as same:
         assert same.size == 512
 

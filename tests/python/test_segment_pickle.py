@@ -135,7 +135,7 @@ def test_an_anonymous_one_whose_descriptor_means_something_else_by_now():
         pickled, fd = pickle.dumps(shm), shm.fileno()
     with SharedMemory(create=True, size=1, anonymous=True) as other:
         assert other.fileno() == fd
-        with pytest.raises(FileNotFoundError, match="has closed the pickled segment"):
+        with pytest.raises(FileNotFoundError, match="has closed the pickled object"):
             pickle.loads(pickled)
 
 
