@@ -112,8 +112,20 @@ def test_the_examples_in_docstrings_run(name, default_directory):
 
 PATHS = {str(path.relative_to(ROOT)): path for path in markdown.tracked("*.md")}
 PAGES = {name: markdown.read(path.read_text()) for name, path in PATHS.items()}
-# What is run, by the line of its first block.
-UNITS = {f"{name}:{unit.line}": unit for name, page in PAGES.items() for unit in markdown.units(page.blocks)}
+
+
+def all_units():
+    """Return what is run, by the line of its first block; and what is wrong with the blocks, by page."""
+    found, wrong = {}, {}
+    for name, page in PAGES.items():
+        try:
+            found.update({f"{name}:{unit.line}": unit for unit in markdown.units(page.blocks)})
+        except ValueError as error:
+            wrong[name] = str(error)
+    return found, wrong
+
+
+UNITS, WRONG_BLOCKS = all_units()
 TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
 CHECKOUT = (ROOT / ".git").exists()
 in_checkout = pytest.mark.skipif(not CHECKOUT, reason="NOT TESTED: a copy without all files of the tree")
@@ -172,6 +184,11 @@ WRONG = {
 def test_a_block_that_cannot_be_run_is_refused(text, message):
     with pytest.raises(ValueError, match=message):
         markdown.units(markdown.read(text).blocks)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_each_code_block_is_run_or_has_a_reason(name):
+    assert WRONG_BLOCKS.get(name) is None
 
 
 def test_outputs_are_compared():
