@@ -22,8 +22,11 @@ def tracked(pattern="*"):
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", pattern]
     try:
         listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
-        paths = [ROOT / name for name in listed.split("\0") if name]
     except (OSError, subprocess.CalledProcessError):
+        listed = ""
+    # A path that was removed is listed still.
+    paths = [ROOT / name for name in listed.split("\0") if name]
+    if not paths:
         found = [path.relative_to(ROOT) for path in ROOT.rglob(pattern)]
         paths = [ROOT / path for path in found if not any(part[0] == "." or part == "target" for part in path.parts)]
     return sorted(path for path in paths if path.is_file())
@@ -161,7 +164,7 @@ def units(blocks):
 
 
 def matches(expected, printed):
-    """Return whether an output is the expected one, in which `...` stands for anything."""
+    """Return whether an output is the expected one, in which `...` matches anything."""
     lines = [line.rstrip() for line in expected.strip().splitlines()]
     pattern = r"[\s\S]*?".join(re.escape(part) for part in "\n".join(lines).split("..."))
     actual = "\n".join(line.rstrip() for line in printed.strip().splitlines())
