@@ -29,7 +29,7 @@ SAY     := @printf '\n== %s\n'
 
 .DELETE_ON_ERROR:
 .PHONY: help tools build demo bench install install-strip uninstall bless clean lint test test-rust test-crash test-c \
-        test-install test-python test-all test-noun test-models test-crash-all test-matrix test-fuzz test-sanitizers
+        test-install test-python test-all test-noun test-models test-crash-all test-matrix test-fuzz test-sanitizers deny
 
 help:
 	@echo 'make demo            a photograph worked on by four processes in shared memory (a minute; five the first time)'
@@ -37,6 +37,7 @@ help:
 	@echo 'make test-all        and the slow ones: every kill point, models, fuzzing, sanitizers, Python and Cython versions'
 	@echo 'make bench           its speed beside its peers'
 	@echo 'make install PREFIX= library, header, pkg-config and CMake files (install-strip: without source lines)'
+	@echo 'make deny            licences, sources and advisories of the crates'
 	@echo 'make bless           regenerate the header, the pxds and the lists in tests/abi'
 
 # The names of tools that this machine does not have.
@@ -155,7 +156,7 @@ lint: tools $(VENV)/.test
 FUZZ_SECONDS ?= 60
 NIGHTLY      ?= nightly
 
-test-all: test test-noun test-models test-crash-all test-matrix test-fuzz test-sanitizers
+test-all: test test-noun test-models test-crash-all test-matrix test-fuzz test-sanitizers deny
 	$(SAY) 'every test has passed, the slow ones too'
 
 # Adds a tenth noun to a copy of the tree, as docs/adding-a-noun.md describes.
@@ -209,6 +210,17 @@ test-sanitizers:
 	TSAN_OPTIONS='suppressions=$(CURDIR)/tests/tsan.supp' \
 	  RUSTFLAGS='$(TSAN)' CARGO_TARGET_DIR=$(TARGET)/tsan $(CARGO) +$(NIGHTLY) test --locked \
 	  --target $$(rustc -vV | sed -n 's/^host: //p') --test lock thread::
+
+$(TARGET)/tools/bin/cargo-deny:
+	$(CARGO) install --locked --root $(TARGET)/tools cargo-deny
+
+# Advisories are compared with a database on the network: where it cannot be reached, the rest is checked.
+ADVISORIES := https://github.com/rustsec/advisory-db
+deny: $(TARGET)/tools/bin/cargo-deny
+	$(SAY) 'licences and sources of the crates'
+	$< check licenses bans sources
+	@if git ls-remote --quiet --exit-code $(ADVISORIES) HEAD >/dev/null 2>&1; then \
+	  $< check advisories; else echo 'NOT TESTED: the advisories, because $(ADVISORIES) cannot be reached'; fi
 
 # --- the demo and the benchmarks -----------------------------------------------------------------------------------
 

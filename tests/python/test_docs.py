@@ -1,15 +1,16 @@
-"""What the documentation shows works: docstrings of Python and Cython, and every program in README.md."""
+"""What the documentation shows works: the docstrings, and every code block and link of every Markdown file."""
 
+import contextlib
 import doctest
 import inspect
 import os
 import re
 import shutil
+import signal
 import subprocess
 import sys
-import textwrap
-from typing import NamedTuple
 
+import markdown
 import pytest
 import shmkit
 from conftest import HUNG_COMPILER, ROOT
@@ -83,7 +84,7 @@ def test_every_parameter_is_documented(name):
         assert len(parameters) == 18
     text = prose(value)
     if name.startswith("shmkit.SharedMemory."):
-        text += prose(shmkit.SharedMemory)  # what means the same everywhere is said once
+        text += prose(shmkit.SharedMemory)  # what means the same everywhere is described once
     for parameter in parameters:
         assert re.search(rf"\b{parameter}\b", text), f"{name} does not say what {parameter!r} is"
 
@@ -107,60 +108,112 @@ def test_the_examples_in_docstrings_run(name, default_directory):
     assert outcome.attempted == len(examples.examples)
 
 
-# --- README.md --------------------------------------------------------------------------------------------------------
+# --- Markdown ---------------------------------------------------------------------------------------------------------
+
+PATHS = {str(path.relative_to(ROOT)): path for path in markdown.tracked("*.md")}
+PAGES = {name: markdown.read(path.read_text()) for name, path in PATHS.items()}
 
 
-class Block(NamedTuple):
-    """A fenced block of a Markdown file."""
-
-    section: str
-    language: str
-    line: int
-    code: str
-
-
-def blocks(markdown):
-    """Return the fenced blocks of a text, each with the heading it stands under."""
-    found, section, fence, start, code = [], "", None, 0, []
-    for number, line in enumerate(markdown.splitlines(), 1):
-        mark = re.match(r"\s*(```+|~~~+)\s*([\w,+-]*)", line)
-        if fence is None and mark:
-            fence, start, code = mark, number, []
-        elif fence is not None and line.strip() == fence.group(1):
-            found.append(Block(section, fence.group(2).lower(), start, textwrap.dedent("\n".join(code)) + "\n"))
-            fence = None
-        elif fence is not None:
-            code.append(line)
-        elif re.match(r"#+ ", line):
-            section = line.lstrip("# ")
-    return found
+def all_units():
+    """Return what is run, by the line of its first block; and what is wrong with the blocks, by page."""
+    found, wrong = {}, {}
+    for name, page in PAGES.items():
+        try:
+            found.update({f"{name}:{unit.line}": unit for unit in markdown.units(page.blocks)})
+        except ValueError as error:
+            wrong[name] = str(error)
+    return found, wrong
 
 
-def test_the_extractor_itself():
-    text = "# One\n```python\nx = 1\n```\ntext\n## Two\n  ```c\n  int y;\n\n  ```\n```\n# no heading\n```\n"
-    assert blocks(text) == [
-        Block("One", "python", 2, "x = 1\n"),
-        Block("Two", "c", 7, "int y;\n\n"),
-        Block("Two", "", 11, "# no heading\n"),
+UNITS, WRONG_BLOCKS = all_units()
+TARGET = ROOT / os.environ.get("CARGO_TARGET_DIR", "target")
+CHECKOUT = (ROOT / ".git").exists()
+in_checkout = pytest.mark.skipif(not CHECKOUT, reason="NOT TESTED: a copy without all files of the tree")
+
+TEXT = "\n".join(
+    [
+        *("# One", "", "```python", "x = 1", "```", "```text", "```", ""),
+        *("## Two `words`, [linked](other.md#there)", "", '  ```c title="y.c"', "  int y;", "", "  ```", ""),
+        *("```", "# no heading", "```", '```sh skip="a reason"', "true", "```"),
     ]
+)
 
 
-README = ROOT / "README.md"
-BLOCKS = blocks(README.read_text()) if README.exists() else []
-RUN = [block for block in BLOCKS if block.language in ("python", "ctypes", "cython", "c", "rust")]
+def test_the_reader_finds_blocks_headings_and_links():
+    page = markdown.read(TEXT)
+    assert page.blocks == [
+        markdown.Block(1, 3, "python", "", "", "x = 1\n"),
+        markdown.Block(1, 6, "text", "", "", "\n"),
+        markdown.Block(2, 11, "c", "y.c", "", "int y;\n\n"),
+        markdown.Block(2, 16, "", "", "", "# no heading\n"),
+        markdown.Block(2, 19, "sh", "", "a reason", "true\n"),
+    ]
+    assert page.anchors == {"one", "two-words-linked"}
+    assert page.links == [(9, "other.md#there")]
 
 
-def command(line, folder, **how):
-    """Run a command in a folder and return what it printed; nothing may go to stderr."""
-    done = subprocess.run(line, cwd=folder, capture_output=True, text=True, timeout=HUNG_COMPILER, check=False, **how)
-    assert done.returncode == 0, f"{line}\n{done.stdout}\n{done.stderr}"
-    return done
+WRONG = {
+    "an unknown language": ("```pythn\nx\n```", "'pythn' is none of"),
+    "no language": ("```\nx\n```", "'' is none of"),
+    "an output of nothing": ("```text\nx\n```", "precedes this output"),
+    "an output of a block that is not run": ('```python skip="no"\nx\n```\n```text\nx\n```', "precedes this output"),
+    "a script without files": ("```sh\nls\n```", "needs files with titles"),
+    "a file without a script": ('```c title="x.c"\nx\n```', "no script runs"),
+    "a file without a title": ("```toml\nx = 1\n```", "needs a title"),
+    "an unknown attribute": ('```python skipp="no"\nx\n```', "the info string"),
+    "an open block": ("```python\nx", "not closed"),
+}
+
+
+@pytest.mark.parametrize("text, message", WRONG.values(), ids=WRONG)
+def test_a_block_that_cannot_be_run_is_refused(text, message):
+    with pytest.raises(ValueError, match=message):
+        markdown.units(markdown.read(text).blocks)
+
+
+@pytest.mark.parametrize("name", PAGES)
+def test_each_code_block_is_run_or_has_a_reason(name):
+    assert WRONG_BLOCKS.get(name) is None
+
+
+def test_outputs_are_compared():
+    assert markdown.matches("a 1\nb\n", "a 1 \nb\n")
+    assert markdown.matches("process ... died\n", "process 4711 died\n")
+    assert not markdown.matches("a\n", "a\nb\n")
+    assert not markdown.matches("a\n", "b\n")
+
+
+def test_targets_are_found():
+    page = markdown.read("Run `make test-all` or\n```sh\nmake install PREFIX=/usr  # builds\nmake demo\n```\n")
+    assert [name for _, name in markdown.make_targets(page)] == ["install", "demo", "test-all"]
+
+
+def run(line, folder, **how):
+    """Run a command in a folder and return its outputs; nothing that it has started outlives the call."""
+    pipe = subprocess.PIPE
+    with subprocess.Popen(
+        line, cwd=folder, stdout=pipe, stderr=pipe, text=True, start_new_session=True, **how
+    ) as child:
+        try:
+            out, errors = child.communicate(timeout=HUNG_COMPILER)
+        finally:
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(child.pid, signal.SIGKILL)
+    assert child.returncode == 0, f"{line}\n{out}\n{errors}"
+    return out, errors
+
+
+def need(*tools):
+    """Skip a test that needs a tool that is not installed."""
+    for tool in tools:
+        if shutil.which(tool) is None:
+            pytest.skip(f"NOT TESTED without {tool}: a block of the documentation")
 
 
 def run_python(code, folder):
     """Run a Python program."""
     (folder / "example.py").write_text(code)
-    return command([sys.executable, "example.py"], folder)
+    return run([sys.executable, "example.py"], folder)
 
 
 def run_cython(code, folder):
@@ -173,54 +226,157 @@ def run_cython(code, folder):
         "setup(name='example', ext_modules=cythonize([Extension('example', ['example.pyx'])], language_level=3))\n"
     )
     quick = dict(os.environ, CFLAGS="-O0")
-    command([sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"], folder, env=quick)
-    return command([sys.executable, "-c", "import example"], folder)
+    run([sys.executable, "setup.py", "--quiet", "build_ext", "--inplace"], folder, env=quick)
+    return run([sys.executable, "-c", "import example"], folder)
 
 
 def run_c(code, folder):
     """Compile and run a C program with the header and the library of the installed package."""
-    compiler = shutil.which(os.environ.get("CC", "cc"))
-    if compiler is None:
-        pytest.skip("NOT TESTED without a C compiler: C in README.md")
+    compiler = os.environ.get("CC", "cc")
+    need(compiler)
     (folder / "example.c").write_text(code)
     library = shmkit.get_library_dir()
     how = ["-std=c11", "-Wall", "-Wextra", "-Werror", f"-I{shmkit.get_include()}"]
     link = [f"-L{library}", f"-Wl,-rpath,{library}", "-lshmkit"]
-    command([compiler, *how, "-o", "example", "example.c", *link], folder)
-    return command(["./example"], folder)
+    run([compiler, *how, "-o", "example", "example.c", *link], folder)
+    return run(["./example"], folder)
 
 
-def run_rust(code, folder):
-    """Compile and run a Rust program with the library as `cargo build --release` makes it."""
-    if shutil.which("cargo") is None or shutil.which("rustc") is None:
-        pytest.skip("NOT TESTED without cargo and rustc: Rust in README.md")
-    command(["cargo", "build", "--quiet", "--release", "--locked", "--lib"], ROOT)
-    release = ROOT / os.environ.get("CARGO_TARGET_DIR", "target") / "release"
+@pytest.fixture(scope="session")
+def release():
+    """Return the folder of the library as `cargo build --release` makes it."""
+    need("cargo", "rustc")
+    run(["cargo", "build", "--quiet", "--release", "--locked", "--lib"], ROOT)
+    return TARGET / "release"
+
+
+def run_rust(code, folder, release):
+    """Compile and run a Rust program with the library."""
     (folder / "example.rs").write_text(code)
     find = [f"--extern=shmkit={release}/libshmkit.rlib", f"-Ldependency={release}/deps"]
-    command(["rustc", "--edition=2024", *find, "example.rs"], folder)
-    return command(["./example"], folder)
+    run(["rustc", "--edition=2024", *find, "example.rs"], folder)
+    return run(["./example"], folder)
 
 
-RUNNERS = {"python": run_python, "ctypes": run_python, "cython": run_cython, "c": run_c, "rust": run_rust}
+@pytest.fixture(scope="session")
+def installed(tmp_path_factory):
+    """Return the prefix of `make install`."""
+    need("make", "cargo", "cc", "pkg-config")
+    if not (ROOT / "Makefile").exists():
+        pytest.skip("NOT TESTED without Makefile: a script of the documentation")
+    prefix = tmp_path_factory.mktemp("installed")
+    run(["make", "-s", "install-strip", f"PREFIX={prefix}", "LIBDIR=lib", "DESTDIR="], ROOT)
+    return prefix
 
 
-@pytest.mark.skipif(not BLOCKS, reason="NOT TESTED: there is no README.md here")
-def test_the_readme_has_each_language():
-    assert {block.language for block in RUN if "ten lines" in block.section} == {"python", "cython", "c", "rust"}
-    assert any("ctypes.CDLL" in block.code for block in RUN)
+def run_script(code, folder, prefix):
+    """Run a script beside a checkout, as `../shmkit`, and with what `make install` has put into a prefix."""
+    beside = folder.parent / "shmkit"
+    if not beside.exists():
+        beside.symlink_to(ROOT)
+    python = folder.parent / "bin"
+    python.mkdir(exist_ok=True)
+    for name in ("python", "python3"):
+        if not (python / name).exists():
+            (python / name).write_text(f'#!/bin/sh\nexec {sys.executable} "$@"\n')
+            (python / name).chmod(0o755)
+    path = os.pathsep.join([str(python), os.path.dirname(sys.executable), os.environ["PATH"]])
+    environment = dict(
+        os.environ,
+        PATH=path,
+        PKG_CONFIG_PATH=f"{prefix}/lib/pkgconfig",
+        CMAKE_PREFIX_PATH=str(prefix),
+        CFLAGS="-O0",
+        # Dependencies that are built already are used: with the same options they are the same.
+        CARGO_TARGET_DIR=str(TARGET),
+        CARGO_PROFILE_RELEASE_DEBUG="line-tables-only",
+        CARGO_NET_OFFLINE="true",
+    )
+    out, _ = run(["sh", "-euc", code], folder, env=environment)
+    return out, ""
 
 
-@pytest.mark.parametrize("block", RUN, ids=lambda block: f"line {block.line} {block.language}")
-def test_the_readme_runs_as_printed(block, tmp_path, default_directory):
-    """Each program prints the answer and leaves nothing; /dev/shm is where a reader's would stand."""
-    before = set(os.listdir("/dev/shm"))
-    done = RUNNERS[block.language](block.code, tmp_path)
-    assert done.stderr == ""
-    if "ten lines" in block.section:
-        assert float(done.stdout) == 499500
-    left = set(os.listdir("/dev/shm")) - before
-    named = {name for name in left if name in block.code}
-    for name in named:
-        os.unlink("/dev/shm/" + name)
-    assert named == set()
+def project_folder(tmp_path, rust):
+    """Return an empty folder. Cargo finds what it has built for a package only where the package is the same folder."""
+    folder = TARGET / "docs" / "project" if rust else tmp_path / "project"
+    shutil.rmtree(folder, ignore_errors=True)
+    folder.mkdir(parents=True)
+    return folder
+
+
+@pytest.mark.parametrize("name", UNITS)
+def test_the_code_blocks_run_as_printed(name, request, tmp_path):
+    """Each program prints nothing to stderr, and leaves nothing: nothing_left checks that."""
+    unit = UNITS[name]
+    rust = any(file.language == "rust" for file in unit.files)
+    folder = project_folder(tmp_path, rust)
+    for file in unit.files:
+        path = folder / file.title
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Cargo takes another path for another package, and builds it anew.
+        path.write_text(file.code.replace('"../shmkit"', f'"{ROOT}"'))
+    for block, expected in unit.steps:
+        if block.language == "rust":
+            out, errors = run_rust(block.code, folder, request.getfixturevalue("release"))
+        elif block.language == "sh":
+            if rust:
+                need("cargo")
+            out, errors = run_script(block.code, folder, request.getfixturevalue("installed"))
+        else:
+            out, errors = {"python": run_python, "cython": run_cython, "c": run_c}[block.language](block.code, folder)
+        assert errors == "", name
+        if expected is not None:
+            assert markdown.matches(expected.code, out), f"{name} prints\n{out}\nand not\n{expected.code}"
+
+
+@in_checkout
+def test_the_readme_leads_to_a_page_for_each_language():
+    pages = {target for _, target in PAGES["README.md"].links}
+    assert {f"docs/getting-started/{name}.md" for name in ("python", "c", "cython", "ctypes", "rust")} <= pages
+
+
+@in_checkout
+@pytest.mark.parametrize("name", PAGES)
+def test_the_make_targets_exist(name):
+    rules = re.findall(r"^([\w-]+(?: [\w-]+)*):(?!=)", (ROOT / "Makefile").read_text(), re.MULTILINE)
+    known = {target for rule in rules for target in rule.split()}
+    assert [
+        f"{name}:{line}: make {target}" for line, target in markdown.make_targets(PAGES[name]) if target not in known
+    ] == []
+
+
+def dead_links(name):
+    """Return the relative links of a page that lead nowhere."""
+    dead = []
+    for line, target in PAGES[name].links:
+        if re.match(r"[a-z]+:", target):
+            continue
+        path, _, anchor = target.partition("#")
+        file = (PATHS[name].parent / path).resolve() if path else PATHS[name]
+        if not file.exists():
+            dead.append(f"{name}:{line}: {target} does not exist")
+        elif anchor and file.suffix == ".md" and anchor not in PAGES[str(file.relative_to(ROOT))].anchors:
+            dead.append(f"{name}:{line}: {target}: no such heading")
+    return dead
+
+
+@in_checkout
+@pytest.mark.parametrize("name", PAGES)
+def test_relative_links_lead_somewhere(name):
+    assert dead_links(name) == []
+
+
+@in_checkout
+def test_cited_decisions_exist():
+    known = re.findall(r"^## (D-\d+)", (ROOT / "docs/decisions.md").read_text(), re.MULTILINE)
+    assert len(known) == len(set(known)) > 70
+    unknown = []
+    for path in markdown.tracked():
+        try:
+            lines = path.read_text(encoding="utf-8").splitlines()
+        except UnicodeDecodeError:
+            continue
+        for number, line in enumerate(lines, 1):
+            cited = set(re.findall(r"\bD-\d{3}\b", line)) - set(known)
+            unknown += [f"{path.relative_to(ROOT)}:{number}: {decision}" for decision in cited]
+    assert unknown == []

@@ -53,7 +53,7 @@ def test_the_distribution_has_the_package_and_the_licence_and_nothing_else():
     assert {str(path.relative_to("shmkit")) for path in paths if path.parts[0] == "shmkit"} == FILES
     others = {path for path in paths if path.parts[0] != "shmkit"}
     assert {path.parts[0] for path in others} == {f"shmkit-{VERSION}.dist-info"}
-    assert "LICENSE" in {path.name for path in others}
+    assert {"LICENSE-APACHE", "LICENSE-MIT"} <= {path.name for path in others}
 
 
 def test_the_three_places():
@@ -223,7 +223,7 @@ def test_a_wheel_of_a_source_distribution_has_the_same_files(unpacked, quick, tm
     names = zipfile.ZipFile(wheel).namelist()
     assert {name.partition("/")[2] for name in names if name.startswith("shmkit/")} == FILES
     about = f"shmkit-{VERSION}.dist-info/"
-    files = {"METADATA", "RECORD", "WHEEL", "top_level.txt", "licenses/LICENSE"}
+    files = {"METADATA", "RECORD", "WHEEL", "top_level.txt", "licenses/LICENSE-APACHE", "licenses/LICENSE-MIT"}
     assert {name for name in names if not name.startswith("shmkit/")} == {about + name for name in files}
 
 

@@ -21,7 +21,10 @@ ROOT = pathlib.Path(__file__).resolve().parents[3]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
 WORK = TARGET / "matrix"
 # What the package is built from and tested with; copied, so that no build finds what another one has left.
-SOURCES = ["Cargo.toml", "Cargo.lock", "build.rs", "src", "include", "cython", "setup.py", "pyproject.toml", "LICENSE"]
+SOURCES = [
+    *("Cargo.toml", "Cargo.lock", "build.rs", "src", "include", "cython"),
+    *("setup.py", "pyproject.toml", "LICENSE-APACHE", "LICENSE-MIT"),
+]
 BESIDE = [".gitignore", "README.md", "examples", "tests/python", "tests/assets"]
 PYTHONS = ["3.9", "3.10", "3.11", "3.12", "3.13"]
 CYTHONS = ["3.0", "3.1", "3.2", "3.3"]
