@@ -12,8 +12,8 @@ from typing import NamedTuple
 ROOT = Path(__file__).resolve().parents[3]
 EXCEPTIONS = ROOT / "tests" / "prose.txt"
 
-SKIPPED = {"Cargo.lock", "LICENSE-APACHE", "LICENSE-MIT"}
-"""Names of files that are not ours to word."""
+SKIPPED = {"Cargo.lock", "LICENSE", "LICENSE-APACHE", "LICENSE-MIT", "prose.py", "prose.txt", "test_prose.py"}
+"""Names of files that others worded, or that contain the rules and samples that break them."""
 
 MAX_WORDS = 40
 """Words in the longest sentence that passes; the aim is 25."""
@@ -67,7 +67,7 @@ def tracked():
     """Return the paths of all tracked text files, relative to the root."""
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
     files = (ROOT / name for name in listed.split("\0") if name)
-    return sorted(path for path in files if path.name not in SKIPPED and path != EXCEPTIONS and path.is_file())
+    return sorted(path for path in files if path.name not in SKIPPED and path.is_file())
 
 
 # --- prose ------------------------------------------------------------------------------------------------------------
