@@ -174,6 +174,8 @@ def prose(path, lines):
         return comments(lines, r"//[/!]?")
     if kind in (".c", ".h", ".cpp"):
         return blocks(lines, r"/\*+", r"\*/") + comments(lines, "//")
+    if kind == ".pxd":
+        return comments(lines, r"#(?!define )")
     if kind in (".py", ".pyx", ".pyi"):
         return blocks(lines, r'^\s*r?"""', r'"""') + comments(lines, "#")
     return comments(lines, "#")
