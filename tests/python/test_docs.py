@@ -368,7 +368,7 @@ def test_relative_links_lead_somewhere(name):
 
 @in_checkout
 def test_cited_decisions_exist():
-    known = re.findall(r"^## (D-\d+)", (ROOT / "docs/decisions.md").read_text(), re.MULTILINE)
+    known = re.findall(r"^### (D-\d+)", (ROOT / "docs/decisions.md").read_text(), re.MULTILINE)
     assert len(known) == len(set(known)) > 70
     unknown = []
     for path in markdown.tracked():
