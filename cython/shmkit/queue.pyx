@@ -10,7 +10,6 @@ from cpython.buffer cimport PyBUF_SIMPLE, PyBUF_WRITABLE, PyBuffer_Release, PyOb
 from cpython.bytearray cimport PyByteArray_AS_STRING
 from cpython.bytes cimport PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE
 from cpython.mem cimport PyMem_Free, PyMem_Malloc
-from cpython.number cimport PyIndex_Check, PyNumber_Index
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -25,7 +24,7 @@ from shmkit cimport (
 )
 from shmkit._message cimport LARGE, Parts, bytes_of, copy, load, pack, take_apart, unpack
 from shmkit._object cimport (
-    OPTIONS, Calls, Object, as_count, as_size, as_timeout, calls_of, hold, nanoseconds,
+    OPTIONS, Calls, Object, as_count, as_int, as_size, as_timeout, calls_of, hold, nanoseconds, refuse_name,
 )
 from shmkit._place cimport HandleRef, Lease, Reservation
 from shmkit._status cimport check, make_error, publish
@@ -104,15 +103,6 @@ cdef bytearray _scratch = None
 include "queue.pxi"
 
 cdef const Calls *_CALLS = calls_of("queue")
-
-
-cdef object _index(object maxsize):
-    """Return `maxsize` as an int. A str is taken for a name, which other classes take as their first argument."""
-    if isinstance(maxsize, str):
-        raise TypeError(f"maxsize must be an int, not str; pass the name as name={maxsize!r}")
-    if not PyIndex_Check(maxsize):
-        raise TypeError(f"maxsize must be an int, not {type(maxsize).__name__}")
-    return PyNumber_Index(maxsize)
 
 
 cdef bint _waits(shmkit_status status, int64_t timeout_ns) noexcept:
@@ -258,7 +248,8 @@ cdef class Queue(Object):
             raise make_error(SHMKIT_ERR_INVALID, text)
         self.prepare(<void *> options, name, create, flags, mode, directory, trust, None)
         own.participants = as_count(participants, 4096, "participants")
-        own.maxsize = as_size(max(_index(maxsize), 0), "maxsize")
+        refuse_name(maxsize, "maxsize")
+        own.maxsize = as_size(max(as_int(maxsize, "maxsize"), 0), "maxsize")
         own.max_bytes = as_size(max_bytes, "max_bytes")
         own.capacity = as_size(capacity, "capacity")
         return self.make(name, create, segment, offset, <void *> options)

@@ -722,11 +722,11 @@ fn compare(seen: u64, tag: Tag, create: Create, place: &dyn Fn() -> String) -> R
         let (place, wanted) = (place(), tag.kind.article());
         let text = match Kind::of(kind) {
             Some(kind) => format!(
-                "there is {0}{place}, not {wanted}; open it as {0}, or choose another offset",
+                "there is {0}{place}, not {wanted}; open it as {0}, or choose another name or offset",
                 kind.article()
             ),
             None => format!(
-                "there is other data{place} ({seen:#x}), not {wanted}; choose another offset"
+                "there is other data{place} ({seen:#x}), not {wanted}; choose another name or offset"
             ),
         };
         return Err(Error::WrongKind(text.into()));
