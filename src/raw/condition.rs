@@ -23,14 +23,14 @@
 //!
 //! Beside the word is an age: the number of the wait, in the order of all waits. From just before the notification on
 //! it is the age of the youngest thread that waits then. Younger waiters have no right to that notification (D-037). An
-//! age never decreases. If the thread of an earlier notification has not returned yet, and the waiter that is notified
-//! now had a right to that notification too, the two cells exchange their ages. So if the earlier thread dies, waiters
-//! that began between the two notifications have a right to what it leaves.
+//! age never decreases. The threads of earlier notifications may not have returned yet. If the waiter that is notified
+//! now had a right to such a notification too, the earlier cell gets the new age as well. So if either thread dies, all
+//! waiters of now have a right to what it leaves: the survivor counts as the receiver of the earlier notification.
 //!
 //! Each arrow is one compare-and-swap, so a death comes before it or after it. If a process dies
 //! * while it waits: its cell has dead + WAITING or dead + NOTIFIED, and the lock is taken over as any;
 //! * in notify: some waiters were notified, the others were not; a wake may be lost, and sleepers look again within
-//!   12 ms; the waiter that was to be notified next may count as the youngest;
+//!   12 ms; the waiter that was to be notified next, and threads notified before, may count as the youngest;
 //! * when it takes a notification that was left: its own cell has WAITING, and the cell that it took has
 //!   dead + NOTIFIED, which the next waiter takes.
 
@@ -485,23 +485,21 @@ impl<'a> ConditionRef<'a> {
                 oldest.swap(seen, 0);
                 continue;
             }
-            // An earlier notification whose thread has not returned yet may have to go to this waiter. If so, other
-            // waiters get a right to that notification too, and this waiter's cell gets the earlier age.
+            // An earlier notification whose thread has not returned yet may have to go to this waiter. If so, the other
+            // waiters get a right to what that thread leaves. The ages come first: a notifier that dies between the
+            // two steps has given a right too many, and loses no notification.
             let began = oldest.age();
-            let is_earlier = |cell: &&WaiterCell| {
-                !std::ptr::eq(*cell, oldest) && is_notified(cell.load()) && cell.age() >= began
-            };
-            let earlier = used.iter().filter(is_earlier).min_by_key(|cell| cell.age());
-            let Some(sent) = self.send(oldest, earlier.map_or(now, WaiterCell::age)) else {
+            let earlier = |cell: &&WaiterCell| is_notified(cell.load()) && cell.age() >= began;
+            for cell in used.iter().filter(earlier) {
+                cell.set_age(now);
+            }
+            let Some(sent) = self.send(oldest, now) else {
                 continue;
             };
             // 2. A sleeper wakes up during the probe. The notification of a dead one goes to the next, unless another
             //    waiter has taken it meanwhile.
             if asleep && is_gone(sent, liveness) && oldest.swap(sent, 0) {
                 continue;
-            }
-            if let Some(earlier) = earlier {
-                earlier.set_age(now);
             }
             super::count(&self.raw.notified);
             left -= 1;

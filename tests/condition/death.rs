@@ -193,3 +193,30 @@ fn two_notifications_and_one_death_before_the_second_wake_two() {
         younger.succeed();
     });
 }
+
+/// The second of two notified waiters dies, and the first returns. A third began between the two notifications.
+#[test]
+fn a_death_after_two_notifications_wakes_a_waiter_that_began_between_them() {
+    alone(|| {
+        let (condition, lock) = (unnamed(), a_lock());
+        let first = waiter(&condition, &lock, NOTIFIED);
+        await_waiters(&condition, 1);
+        let second = waiter(&condition, &lock, NOTIFIED);
+        await_waiters(&condition, 2);
+        // A stopped process does not return from its wait.
+        let signal = |signal| nix::sys::signal::kill(first.pid(), signal).unwrap();
+        signal(nix::sys::signal::Signal::SIGSTOP);
+        locked(&lock, || condition.notify_with(&lock, 1).unwrap());
+        let third = waiter(&condition, &lock, NOTIFIED);
+        await_waiters(&condition, 2);
+        locked(&lock, || {
+            condition.notify_with(&lock, 1).unwrap();
+            second.kill();
+        });
+        third.succeed();
+        signal(nix::sys::signal::Signal::SIGCONT);
+        first.succeed();
+        let stat = condition.stat();
+        assert_eq!((stat.waiting, stat.notified, stat.recoveries), (0, 2, 1));
+    });
+}

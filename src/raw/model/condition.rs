@@ -352,6 +352,29 @@ fn a_waiter_adopts_no_notification_that_was_sent_before_it_waited() {
     });
 }
 
+/// The third waiter began between the notifications of the first two, and the second of these dies.
+#[test]
+fn a_waiter_between_two_notifications_adopts_that_of_the_second_waiter() {
+    model(3, || {
+        let shared = Shared::new();
+        let first = begin_wait(&shared, id(1));
+        begin_wait(&shared, shared.world.killable[0].0);
+        shared.notify(1);
+        let (_, age) = begin_wait(&shared, id(2));
+        shared.notify(1);
+        let in_thread = shared.clone();
+        each(2, move |me| match me {
+            0 => in_thread.world.kill(0),
+            _ => {
+                let end = in_thread.finish_wait(id(1), first, WaitOptions::BLOCKING);
+                assert_eq!(end, End::Notified);
+            }
+        });
+        let taken = shared.condition().adopt(id(2), age, &shared.world);
+        assert!(taken.is_some(), "the third waiter has a right to it");
+    });
+}
+
 #[test]
 fn a_process_without_the_lock_neither_waits_nor_notifies() {
     model(1, || {
