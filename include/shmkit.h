@@ -1,8 +1,8 @@
 /*
  * shmkit: shared memory, locks and queues for Linux that survive the death of any process.
  *
- * Any process may be killed at any instruction, and the others continue: no lock stays held, no
- * acknowledged message is lost, nothing leaks. A named file stays until it is unlinked.
+ * If a process is killed at any instruction, the others continue: its locks pass to the next
+ * owner, no message in a queue is lost, and nothing leaks. A named file stays until it is unlinked.
  *
  *   #include <stdio.h>
  *   #include <string.h>
