@@ -1,8 +1,9 @@
 /*
- * The frame of a C test: counts checks, watches over the time, removes what is left, prints "N passed, N failed" last.
+ * The frame of a C test. It counts checks, ends a test that hangs, removes leftover files, and prints
+ * "N passed, N failed" as its last line.
  *
- * The checks run in a child process in a folder of their own, which SHMKIT_DIR names. So the parent can tidy up and
- * tell the figures even where the child crashes or hangs.
+ * The checks run in a child process, in a folder of their own that SHMKIT_DIR names. So the parent can clean up and
+ * print the counts even if the child crashes or hangs.
  */
 #ifndef CHECK_H
 #define CHECK_H
@@ -26,28 +27,28 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
-/* How long a program may take before it counts as hanging. */
-enum { PATIENCE_SECONDS = 120 };
+/* Seconds after which a test program counts as hanging. */
+enum { DEADLINE_SECONDS = 120 };
 
-/* Shared by all processes of the test. */
+/* The counts, in memory that all processes of the test share. */
 static struct {
     int passed;
     int failed;
-} *check_figures;
+} *check_counts;
 
 static char check_folder[64];
 
-/* What the checks are about, in a program that repeats them for several things. */
+/* The noun under test, for the messages of a program that repeats its checks for several nouns. */
 static const char *check_subject = "check";
 
-/* Counts one check, and says what has failed. */
+/* Counts a check, and prints a failed one with the last error. */
 static bool check_at(bool holds, const char *what, const char *file, int line)
 {
     if (holds) {
-        __atomic_fetch_add(&check_figures->passed, 1, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&check_counts->passed, 1, __ATOMIC_RELAXED);
     } else {
         const char *text = NULL;
-        __atomic_fetch_add(&check_figures->failed, 1, __ATOMIC_RELAXED);
+        __atomic_fetch_add(&check_counts->failed, 1, __ATOMIC_RELAXED);
         shmkit_last_error(NULL, NULL, &text);
         printf("%s:%d: %s failed: %s (last error: %s)\n", file, line, check_subject, what, text ? text : "");
         fflush(stdout);
@@ -57,8 +58,9 @@ static bool check_at(bool holds, const char *what, const char *file, int line)
 
 #define CHECK(condition) check_at((condition), #condition, __FILE__, __LINE__)
 
-/* Checks what a call returns. */
-static inline bool check_status(shmkit_status expected, shmkit_status found, const char *what, const char *file, int line)
+/* Checks the status that a call returned. */
+static inline bool check_status(shmkit_status expected, shmkit_status found, const char *what, const char *file,
+                                int line)
 {
     char text[512];
     snprintf(text, sizeof text, "%s: %d (%s), expected %d", what, found, shmkit_strerror(found), expected);
@@ -67,14 +69,14 @@ static inline bool check_status(shmkit_status expected, shmkit_status found, con
 
 #define STATUS(expected, call) check_status((expected), (call), #call, __FILE__, __LINE__)
 
-/* Says loudly what has not been looked at. */
+/* Reports that checks are skipped, and the reason. */
 static inline void check_skip(const char *why)
 {
     printf("SKIPPED: %s\n", why);
     fflush(stdout);
 }
 
-/* The path of a file in the folder; good until the next call but three. */
+/* Returns the path of a file in the folder. The path is valid until the fourth call after this one. */
 static inline const char *check_path(const char *name)
 {
     static char paths[4][320];
@@ -84,7 +86,7 @@ static inline const char *check_path(const char *name)
     return path;
 }
 
-/* Makes a file with this many bytes of 7. */
+/* Creates a file of `size` bytes, each 7. */
 static inline void check_file(const char *name, size_t size)
 {
     FILE *file = fopen(check_path(name), "w");
@@ -95,7 +97,7 @@ static inline void check_file(const char *name, size_t size)
         fclose(file);
 }
 
-/* Makes a segment that can hold objects. */
+/* Creates a managed segment, in which objects can be placed. */
 static inline shmkit_segment *managed_segment(const char *name, uint64_t size)
 {
     shmkit_segment *segment = NULL;
@@ -104,7 +106,7 @@ static inline shmkit_segment *managed_segment(const char *name, uint64_t size)
     return segment;
 }
 
-/* How many files there are in the folder, unfinished ones too. */
+/* Returns the number of entries in the folder, including temporary files. */
 static int check_entries(void)
 {
     int count = 0;
@@ -116,8 +118,8 @@ static int check_entries(void)
     return count;
 }
 
-/* Removes all that is in the folder. */
-static inline void check_empty(void)
+/* Removes all entries of the folder. */
+static inline void check_clear_folder(void)
 {
     DIR *folder = opendir(check_folder);
     for (struct dirent *entry; folder && (entry = readdir(folder)) != NULL;)
@@ -127,14 +129,14 @@ static inline void check_empty(void)
         closedir(folder);
 }
 
-/* A pointer that is aligned for bytes alone. */
+/* Returns a pointer to valid memory that is misaligned for every type but char. */
 static inline void *check_misaligned(void)
 {
     static _Alignas(64) char block[128];
     return block + 1;
 }
 
-/* Runs `body` in a child process and returns how it has ended, as waitpid(2) tells. */
+/* Runs `body` in a child process and returns its wait status (waitpid(2)), or -1 on failure. */
 static inline int check_fork(void (*body)(void *), void *argument)
 {
     int status = -1;
@@ -148,39 +150,39 @@ static inline int check_fork(void (*body)(void *), void *argument)
     return CHECK(child > 0) && waitpid(child, &status, 0) == child ? status : -1;
 }
 
-/* Runs the tests; what main returns. */
+/* Runs the tests and returns the exit code of main. */
 static int check_main(void (*tests)(void))
 {
     int status = 0;
-    check_figures = mmap(NULL, sizeof *check_figures, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    check_counts = mmap(NULL, sizeof *check_counts, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
     strcpy(check_folder, "/dev/shm/shmkit-test-c-XXXXXX");
-    if (check_figures == MAP_FAILED || mkdtemp(check_folder) == NULL || setenv("SHMKIT_DIR", check_folder, 1) != 0) {
-        perror("cannot begin");
+    if (check_counts == MAP_FAILED || mkdtemp(check_folder) == NULL || setenv("SHMKIT_DIR", check_folder, 1) != 0) {
+        perror("cannot set up the test");
         return 1;
     }
     pid_t child = fork();
     if (child == 0) {
-        FILE *victim = fopen("/proc/self/oom_score_adj", "w");
-        if (victim) {
-            /* A test that takes too much memory is its own victim. */
-            fputs("1000", victim);
-            fclose(victim);
+        FILE *score = fopen("/proc/self/oom_score_adj", "w");
+        if (score) {
+            /* If memory runs out, the kernel kills the test first. */
+            fputs("1000", score);
+            fclose(score);
         }
-        alarm(PATIENCE_SECONDS);
+        alarm(DEADLINE_SECONDS);
         tests();
         CHECK(check_entries() == 0);
         fflush(stdout);
         _exit(0);
     }
     if (child < 0 || waitpid(child, &status, 0) != child || status != 0) {
-        printf("the tests have ended with wait status %#x%s\n", (unsigned)status,
-               WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM ? ": they hang" : "");
-        check_figures->failed++;
+        printf("the tests ended with wait status %#x%s\n", (unsigned)status,
+               WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM ? ": they hung" : "");
+        check_counts->failed++;
     }
-    check_empty();
+    check_clear_folder();
     rmdir(check_folder);
-    printf("%d passed, %d failed\n", check_figures->passed, check_figures->failed);
-    return check_figures->failed != 0;
+    printf("%d passed, %d failed\n", check_counts->passed, check_counts->failed);
+    return check_counts->failed != 0;
 }
 
 #endif

@@ -1,4 +1,4 @@
-/* Children that hold something until they are told to let go, or are killed. */
+/* Child processes that hold an object until the test has them release it, or kills them. */
 #ifndef HOLDER_H
 #define HOLDER_H
 
@@ -8,64 +8,65 @@
 
 struct holder {
     pid_t pid;
-    int order;
+    /* The pipe end that commands the release, or -1. */
+    int command;
 };
 
-/* What a child does that only stays. */
-static inline void nothing(void *unused)
+/* For a child that has nothing to do at this step. */
+static inline void do_nothing(void *unused)
 {
     (void)unused;
 }
 
-/* A hook that ends a call when it is called for the third time; it counts in an int. */
-static inline int32_t third_time(void *calls)
+/* An interrupt hook that ends a call at its third invocation. Its argument is an int that counts them. */
+static inline int32_t interrupt_third_call(void *calls)
 {
     return ++*(int *)calls == 3;
 }
 
-/* Has the kernel end this child with its parent, and the alarm end it where it hangs. */
-static inline void holder_child(void)
+/* Makes this child end with its parent, and after the deadline if it hangs. */
+static inline void holder_set_up_child(void)
 {
     prctl(PR_SET_PDEATHSIG, SIGKILL);
-    alarm(PATIENCE_SECONDS);
+    alarm(DEADLINE_SECONDS);
 }
 
-/* Starts a child that calls `take`, and returns when it has; it calls `leave` when it is told to. */
-static inline struct holder holder_start(void (*take)(void *), void (*leave)(void *), void *argument)
+/* Starts a child that calls `acquire`, and returns after that call. The child calls `release` on holder_finish. */
+static inline struct holder holder_start(void (*acquire)(void *), void (*release)(void *), void *argument)
 {
-    int ready[2], order[2];
+    int ready[2], command[2];
     char byte = 0;
     struct holder holder = {-1, -1};
-    if (!CHECK(pipe2(ready, O_CLOEXEC) == 0 && pipe2(order, O_CLOEXEC) == 0))
+    if (!CHECK(pipe2(ready, O_CLOEXEC) == 0 && pipe2(command, O_CLOEXEC) == 0))
         return holder;
     fflush(stdout);
     holder.pid = fork();
     if (holder.pid == 0) {
-        holder_child();
-        close(order[1]);
-        take(argument);
+        holder_set_up_child();
+        close(command[1]);
+        acquire(argument);
         CHECK(write(ready[1], &byte, 1) == 1);
-        CHECK(read(order[0], &byte, 1) == 1);
-        leave(argument);
+        CHECK(read(command[0], &byte, 1) == 1);
+        release(argument);
         fflush(stdout);
         _exit(0);
     }
     close(ready[1]);
-    close(order[0]);
+    close(command[0]);
     CHECK(holder.pid > 0 && read(ready[0], &byte, 1) == 1);
     close(ready[0]);
-    holder.order = order[1];
+    holder.command = command[1];
     return holder;
 }
 
-/* Starts a child that calls `body` and ends; it is not waited for. */
+/* Starts a child that calls `body` and ends, and returns at once. */
 static inline struct holder holder_run(void (*body)(void *), void *argument)
 {
     struct holder holder = {-1, -1};
     fflush(stdout);
     holder.pid = fork();
     if (holder.pid == 0) {
-        holder_child();
+        holder_set_up_child();
         body(argument);
         fflush(stdout);
         _exit(0);
@@ -74,24 +75,24 @@ static inline struct holder holder_run(void (*body)(void *), void *argument)
     return holder;
 }
 
-/* Waits for its end and returns it, as waitpid(2) tells. */
+/* Waits until the child has ended, and returns its wait status (waitpid(2)). */
 static inline int holder_end(struct holder holder)
 {
     int status = -1;
     CHECK(waitpid(holder.pid, &status, 0) == holder.pid);
-    if (holder.order >= 0)
-        close(holder.order);
+    if (holder.command >= 0)
+        close(holder.command);
     return status;
 }
 
-/* Tells it to let go, and waits for its end. */
-static inline void holder_leave(struct holder holder)
+/* Has the child call its `release` function, and checks that it exits with 0. */
+static inline void holder_finish(struct holder holder)
 {
-    CHECK(write(holder.order, "", 1) == 1);
+    CHECK(write(holder.command, "", 1) == 1);
     CHECK(holder_end(holder) == 0);
 }
 
-/* Kills it where it stands. */
+/* Kills the child with SIGKILL, and waits until it has ended. */
 static inline void holder_kill(struct holder holder)
 {
     CHECK(kill(holder.pid, SIGKILL) == 0);

@@ -1,4 +1,4 @@
-/* What tests of locks of either kind call: included where NOUN is `lock` or `rlock`. */
+/* Helpers for the tests of locks and recursive locks. Define NOUN as `lock` or `rlock` before including this file. */
 #ifndef LOCKS_H
 #define LOCKS_H
 
@@ -12,7 +12,7 @@
 #define LOCK JOIN(shmkit_, NOUN, )
 #define CALL(verb) JOIN(shmkit_, NOUN, _##verb)
 
-static shmkit_lock_info told(const LOCK *lock)
+static shmkit_lock_info info_of(const LOCK *lock)
 {
     shmkit_lock_info info = {.struct_size = sizeof info};
     STATUS(SHMKIT_OK, CALL(stat)(lock, &info));
@@ -20,22 +20,22 @@ static shmkit_lock_info told(const LOCK *lock)
     return info;
 }
 
-static void take(void *lock)
+static void acquire(void *lock)
 {
-    uint32_t recovered = 7;
-    STATUS(SHMKIT_OK, CALL(acquire)(lock, SHMKIT_FOREVER, 0, &recovered));
-    CHECK(recovered == 0);
+    uint32_t owner_died = 7;
+    STATUS(SHMKIT_OK, CALL(acquire)(lock, SHMKIT_FOREVER, 0, &owner_died));
+    CHECK(owner_died == 0);
 }
 
-static void give(void *lock)
+static void release(void *lock)
 {
     STATUS(SHMKIT_OK, CALL(release)(lock));
 }
 
-/* Waits until somebody sleeps on the lock. */
+/* Waits until a waiter sleeps on the lock. */
 static inline void await_sleeper(const LOCK *lock)
 {
-    while (told(lock).contended_since == 0)
+    while (info_of(lock).contended_since == 0)
         sched_yield();
 }
 

@@ -1,19 +1,19 @@
 /*
- * The nouns whose objects share one life cycle, a row each. test_object.c checks that life cycle for all of them.
+ * The nouns, one row each. test_object.c checks the life cycle that their objects share.
  *
  *   OBJECT(noun, type of its options, type of its info, fields of struct noun)
  *
- *   .bytes          bytes of an object that is made with the options `made`
- *   .default_bytes  bytes of an object that is made with NULL options; 0: NULL is refused
- *   .flags          option flags that belong to this noun alone
- *   .own_file       an unnamed object has a file of its own, not a place in the arena
- *   .made           the options that the tests make objects with
+ *   .bytes          size in bytes of an object with the options `made`
+ *   .default_bytes  size in bytes of an object with NULL options; 0: NULL is invalid
+ *   .flags          option flags that only this noun has
+ *   .own_file       an unnamed object has its own memory file, not a part of the arena
+ *   .made           the options with which the tests create objects
  *   .other          options that contradict `made`
  *
- * What the tests do with an object of the noun is in object.h.
+ * object.h contains the functions of the tests for each noun.
  */
-OBJECT(lock, shmkit_object_options, shmkit_lock_info, .bytes = 64, .default_bytes = 64, .flags = SHMKIT_LOCK_TRANSFERABLE,
-       .others = 1, .other = {{.lock.flags = SHMKIT_LOCK_TRANSFERABLE}})
+OBJECT(lock, shmkit_object_options, shmkit_lock_info, .bytes = 64, .default_bytes = 64,
+       .flags = SHMKIT_LOCK_TRANSFERABLE, .others = 1, .other = {{.lock.flags = SHMKIT_LOCK_TRANSFERABLE}})
 OBJECT(rlock, shmkit_object_options, shmkit_lock_info, .bytes = 64, .default_bytes = 64)
 OBJECT(rwlock, shmkit_rwlock_options, shmkit_rwlock_info, .bytes = 256, .default_bytes = 8320,
        .made.rwlock.readers = 2, .others = 2, .other = {{.rwlock.readers = 0}, {.rwlock.readers = 3}})

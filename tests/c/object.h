@@ -1,12 +1,12 @@
 /*
- * All nouns in one table: the functions of the life cycle, and what else test_object.c does with an object.
+ * The table of all nouns: the functions of the life cycle, and those that test_object.c needs besides.
  *
- * A noun has a row in nouns.h and here four functions:
+ * Each noun has a row in nouns.h and four functions here:
  *
- *   mark        changes an object, so that every handle of it shows the change
- *   is_marked   looks at a handle for that change
- *   unmark      undoes it, through any handle of the same process
- *   refuses     calls the functions of this noun alone with a bad handle, and checks the status and the outputs
+ *   mark        changes an object; the change is visible through every handle
+ *   is_marked   returns whether a handle shows that change
+ *   unmark      undoes the change, through any handle of the same process
+ *   refuses     calls the functions that only this noun has with a bad handle; checks their status and outputs
  */
 #ifndef OBJECT_H
 #define OBJECT_H
@@ -16,7 +16,7 @@
 #include <pthread.h>
 #include <sched.h>
 
-/* The options of any noun; all begin alike. */
+/* The options of any noun. All types begin with the same fields. */
 union options {
     shmkit_object_options common;
 #define OBJECT(noun, options, info, ...) options noun;
@@ -24,7 +24,7 @@ union options {
 #undef OBJECT
 };
 
-/* What is known of any object; all begin with struct_size. */
+/* The info of any noun. All types begin with struct_size. */
 union info {
     uint32_t struct_size;
 #define OBJECT(noun, options, info, ...) info noun;
@@ -65,9 +65,9 @@ struct noun {
 #define LOCKS(noun)                                                                                                    \
     static void noun##_mark(void *lock)                                                                                \
     {                                                                                                                  \
-        uint32_t recovered = 77;                                                                                       \
-        STATUS(SHMKIT_OK, shmkit_##noun##_acquire(lock, SHMKIT_FOREVER, 0, &recovered));                               \
-        CHECK(recovered == 0);                                                                                         \
+        uint32_t owner_died = 77;                                                                                      \
+        STATUS(SHMKIT_OK, shmkit_##noun##_acquire(lock, SHMKIT_FOREVER, 0, &owner_died));                              \
+        CHECK(owner_died == 0);                                                                                        \
     }                                                                                                                  \
                                                                                                                        \
     static bool noun##_is_marked(const void *lock)                                                                     \
@@ -86,11 +86,11 @@ struct noun {
                                                                                                                        \
     static void noun##_refuses_as_lock(void *lock, shmkit_status expected)                                             \
     {                                                                                                                  \
-        uint32_t recovered = 77;                                                                                       \
-        STATUS(expected, shmkit_##noun##_acquire(lock, SHMKIT_NOWAIT, 0, &recovered));                                 \
+        uint32_t owner_died = 77;                                                                                      \
+        STATUS(expected, shmkit_##noun##_acquire(lock, SHMKIT_NOWAIT, 0, &owner_died));                                \
         STATUS(expected, shmkit_##noun##_release(lock));                                                               \
         STATUS(expected, shmkit_##noun##_mark_consistent(lock));                                                       \
-        CHECK(recovered == 77);                                                                                        \
+        CHECK(owner_died == 77);                                                                                       \
     }
 
 LOCKS(lock)
@@ -111,9 +111,9 @@ static void rlock_refuses(void *lock, shmkit_status expected)
 
 static void rwlock_mark(void *lock)
 {
-    uint32_t recovered = 77;
-    STATUS(SHMKIT_OK, shmkit_rwlock_acquire_write(lock, SHMKIT_FOREVER, 0, &recovered));
-    CHECK(recovered == 0);
+    uint32_t owner_died = 77;
+    STATUS(SHMKIT_OK, shmkit_rwlock_acquire_write(lock, SHMKIT_FOREVER, 0, &owner_died));
+    CHECK(owner_died == 0);
 }
 
 static bool rwlock_is_marked(const void *lock)
@@ -132,15 +132,15 @@ static void rwlock_unmark(void *lock)
 
 static void rwlock_refuses(void *lock, shmkit_status expected)
 {
-    uint32_t recovered = 77;
-    STATUS(expected, shmkit_rwlock_acquire_read(lock, SHMKIT_NOWAIT, 0, &recovered));
+    uint32_t owner_died = 77;
+    STATUS(expected, shmkit_rwlock_acquire_read(lock, SHMKIT_NOWAIT, 0, &owner_died));
     STATUS(expected, shmkit_rwlock_release_read(lock));
-    STATUS(expected, shmkit_rwlock_acquire_write(lock, SHMKIT_NOWAIT, 0, &recovered));
+    STATUS(expected, shmkit_rwlock_acquire_write(lock, SHMKIT_NOWAIT, 0, &owner_died));
     STATUS(expected, shmkit_rwlock_release_write(lock));
     STATUS(expected, shmkit_rwlock_upgrade(lock, SHMKIT_NOWAIT, 0));
     STATUS(expected, shmkit_rwlock_downgrade(lock));
     STATUS(expected, shmkit_rwlock_mark_consistent(lock));
-    CHECK(recovered == 77);
+    CHECK(owner_died == 77);
 }
 
 /* --- semaphores, events, once ------------------------------------------------------------------------------------- */
@@ -201,9 +201,9 @@ static void event_refuses(void *event, shmkit_status expected)
 
 static void once_mark(void *once)
 {
-    uint32_t mine = 77, recovered = 77;
-    STATUS(SHMKIT_OK, shmkit_once_begin(once, SHMKIT_FOREVER, 0, &mine, &recovered));
-    CHECK(mine == 1 && recovered == 0);
+    uint32_t mine = 77, owner_died = 77;
+    STATUS(SHMKIT_OK, shmkit_once_begin(once, SHMKIT_FOREVER, 0, &mine, &owner_died));
+    CHECK(mine == 1 && owner_died == 0);
 }
 
 static bool once_is_marked(const void *once)
@@ -220,19 +220,19 @@ static void once_unmark(void *once)
 
 static void once_refuses(void *once, shmkit_status expected)
 {
-    uint32_t mine = 77, recovered = 77, done = 77;
-    STATUS(expected, shmkit_once_begin(once, SHMKIT_NOWAIT, 0, &mine, &recovered));
+    uint32_t mine = 77, owner_died = 77, done = 77;
+    STATUS(expected, shmkit_once_begin(once, SHMKIT_NOWAIT, 0, &mine, &owner_died));
     STATUS(expected, shmkit_once_done(once));
     STATUS(expected, shmkit_once_abort(once));
     STATUS(expected, shmkit_once_is_done(once, &done));
-    CHECK(mine == 77 && recovered == 77 && done == 77);
+    CHECK(mine == 77 && owner_died == 77 && done == 77);
 }
 
-/* --- conditions and barriers: a thread waits in a marked one ------------------------------------------------------ */
+/* --- conditions and barriers: marked while a thread waits in it --------------------------------------------------- */
 
 static pthread_t waiter;
 
-/* Starts the thread that waits, and returns when it does. */
+/* Starts the waiting thread, and returns once it waits. */
 #define START_WAITER(noun, object)                                                                                     \
     do {                                                                                                               \
         shmkit_##noun##_info info = {.struct_size = sizeof info};                                                      \
@@ -241,7 +241,7 @@ static pthread_t waiter;
             sched_yield();                                                                                             \
     } while (0)
 
-/* The lock of all conditions here. */
+/* Returns the lock that all conditions of this test use. */
 static shmkit_lock *monitor(void)
 {
     static shmkit_lock *lock;
@@ -281,13 +281,13 @@ static void condition_unmark(void *condition)
 
 static void condition_refuses(void *condition, shmkit_status expected)
 {
-    uint32_t recovered = 77;
+    uint32_t owner_died = 77;
     lock_mark(monitor());
-    STATUS(expected, shmkit_condition_wait(condition, monitor(), SHMKIT_NOWAIT, 0, &recovered));
+    STATUS(expected, shmkit_condition_wait(condition, monitor(), SHMKIT_NOWAIT, 0, &owner_died));
     STATUS(expected, shmkit_condition_notify(condition, monitor(), 1));
     STATUS(expected, shmkit_condition_notify_all(condition, monitor()));
     lock_unmark(monitor());
-    CHECK(recovered == 77);
+    CHECK(owner_died == 77);
 }
 
 static void *wait_at_barrier(void *barrier)
@@ -382,7 +382,7 @@ static void queue_refuses(void *queue, shmkit_status expected)
 
 /* --- the table ---------------------------------------------------------------------------------------------------- */
 
-/* The functions of the life cycle, with the types of the table. */
+/* The functions of the life cycle, with the signatures of struct noun. */
 #define FORWARD(noun, verb, parameters, ...)                                                                           \
     static shmkit_status noun##_##verb parameters                                                                      \
     {                                                                                                                  \

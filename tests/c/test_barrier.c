@@ -1,4 +1,4 @@
-/* Barriers, as C has them: who passes, who is told, and bad arguments. */
+/* Barriers in C: turns, timeouts, broken barriers, deaths, the serial party (SHMKIT_BARRIER_SERIAL), bad arguments. */
 #include "holder.h"
 
 #include <pthread.h>
@@ -6,7 +6,7 @@
 
 static const shmkit_barrier_options TWO = {.struct_size = sizeof(shmkit_barrier_options), .parties = 2};
 
-/* Makes a barrier without a name. */
+/* Creates an unnamed barrier. */
 static shmkit_barrier *unnamed(uint32_t parties)
 {
     shmkit_barrier_options options = {.struct_size = sizeof options, .parties = parties};
@@ -15,7 +15,7 @@ static shmkit_barrier *unnamed(uint32_t parties)
     return barrier;
 }
 
-static shmkit_barrier_info told(const shmkit_barrier *barrier)
+static shmkit_barrier_info info_of(const shmkit_barrier *barrier)
 {
     shmkit_barrier_info info = {.struct_size = sizeof info};
     STATUS(SHMKIT_OK, shmkit_barrier_stat(barrier, &info));
@@ -23,7 +23,7 @@ static shmkit_barrier_info told(const shmkit_barrier *barrier)
     return info;
 }
 
-/* Waits until so many wait. */
+/* Waits until `count` parties wait. */
 static void await_waiting(const shmkit_barrier *barrier, uint32_t count)
 {
     uint32_t waiting = 0;
@@ -32,7 +32,7 @@ static void await_waiting(const shmkit_barrier *barrier, uint32_t count)
     CHECK(waiting == count);
 }
 
-/* A wait that a child does, and what must come of it. */
+/* The arguments of a wait in a child, and its expected status. */
 struct wait {
     shmkit_barrier *barrier;
     int64_t timeout;
@@ -48,7 +48,7 @@ static void do_wait(void *argument)
     CHECK((place == 77) == (wait->expected != SHMKIT_OK));
 }
 
-/* Starts a child that waits, and returns when it does, after so many others. */
+/* Starts a child that waits, and returns once `others` + 1 parties wait. */
 static struct holder waiter(shmkit_barrier *barrier, shmkit_status expected, uint32_t others)
 {
     struct wait wait = {barrier, SHMKIT_FOREVER, 0, expected};
@@ -57,10 +57,10 @@ static struct holder waiter(shmkit_barrier *barrier, shmkit_status expected, uin
     return child;
 }
 
-/* Has all come once. */
-static void use_once(shmkit_barrier *barrier)
+/* Has all parties arrive once. */
+static void complete_a_turn(shmkit_barrier *barrier)
 {
-    shmkit_barrier_info before = told(barrier);
+    shmkit_barrier_info before = info_of(barrier);
     struct holder others[8];
     uint32_t place = 77;
     for (uint32_t at = 0; at + 1 < before.parties; at++)
@@ -69,12 +69,12 @@ static void use_once(shmkit_barrier *barrier)
     CHECK(place == before.parties - 1);
     for (uint32_t at = 0; at + 1 < before.parties; at++)
         CHECK(holder_end(others[at]) == 0);
-    CHECK(told(barrier).turns == before.turns + 1 && told(barrier).waiting == 0 && told(barrier).flags == 0);
+    CHECK(info_of(barrier).turns == before.turns + 1 && info_of(barrier).waiting == 0 && info_of(barrier).flags == 0);
 }
 
 enum { PARTIES = 4, TURNS = 2000 };
 
-/* What the parties of a test share. */
+/* The state that the parties share. Byte n of places[turn] counts the parties that got place n. */
 struct turns {
     shmkit_barrier *barrier;
     volatile uint32_t *places;
@@ -99,7 +99,7 @@ static void *take_turns_in_a_thread(void *argument)
     return NULL;
 }
 
-/* Two processes with two threads each. */
+/* Takes part with two threads. Two processes call this function. */
 static void take_turns_twice(void *argument)
 {
     pthread_t thread;
@@ -108,7 +108,7 @@ static void take_turns_twice(void *argument)
     CHECK(pthread_join(thread, NULL) == 0);
 }
 
-static void test_turns(void)
+static void test_each_turn_has_all_places(void)
 {
     shmkit_segment *segment = managed_segment(NULL, 16384);
     struct turns turns = {unnamed(PARTIES), NULL};
@@ -121,7 +121,7 @@ static void test_turns(void)
     for (int turn = 0; turn < TURNS; turn++)
         if (!CHECK(turns.places[turn] == 0x01010101))
             break;
-    CHECK(told(turns.barrier).turns == TURNS && told(turns.barrier).breaks == 0);
+    CHECK(info_of(turns.barrier).turns == TURNS && info_of(turns.barrier).breaks == 0);
     STATUS(SHMKIT_OK, shmkit_barrier_close(turns.barrier));
     STATUS(SHMKIT_OK, shmkit_segment_close(segment));
 }
@@ -132,18 +132,18 @@ static void test_timeouts_and_flags(void)
     uint32_t place = 77, number = 77;
     STATUS(SHMKIT_OK, shmkit_barrier_parties(barrier, &number));
     CHECK(number == 2);
-    for (int64_t nonsense = -2; nonsense > INT64_MIN / 2; nonsense *= 1000)
-        STATUS(SHMKIT_ERR_INVALID, shmkit_barrier_wait(barrier, nonsense, 0, &place));
+    for (int64_t invalid = -2; invalid > INT64_MIN / 2; invalid *= 1000)
+        STATUS(SHMKIT_ERR_INVALID, shmkit_barrier_wait(barrier, invalid, 0, &place));
     for (uint32_t flag = 4; flag != 0; flag <<= 1)
         STATUS(SHMKIT_ERR_INVALID, shmkit_barrier_wait(barrier, SHMKIT_NOWAIT, flag, &place));
     STATUS(SHMKIT_ERR_WOULD_BLOCK, shmkit_barrier_wait(barrier, SHMKIT_NOWAIT, 0, &place));
     STATUS(SHMKIT_OK, shmkit_barrier_is_broken(barrier, &number));
-    CHECK(number == 0 && told(barrier).waiting == 0);
+    CHECK(number == 0 && info_of(barrier).waiting == 0);
     const int64_t times[] = {1, 20000000};
     for (size_t at = 0; at < 2; at++) {
         STATUS(SHMKIT_ERR_TIMEOUT, shmkit_barrier_wait(barrier, times[at], SHMKIT_INTERRUPTIBLE, &place));
         STATUS(SHMKIT_OK, shmkit_barrier_is_broken(barrier, &number));
-        CHECK(number == 1 && told(barrier).flags == SHMKIT_BARRIER_BROKEN);
+        CHECK(number == 1 && info_of(barrier).flags == SHMKIT_BARRIER_BROKEN);
         STATUS(SHMKIT_ERR_BROKEN, shmkit_barrier_wait(barrier, SHMKIT_FOREVER, 0, &place));
         STATUS(SHMKIT_ERR_BROKEN, shmkit_barrier_wait(barrier, SHMKIT_NOWAIT, 0, &place));
         STATUS(SHMKIT_OK, shmkit_barrier_reset(barrier));
@@ -164,26 +164,26 @@ static void test_abort_and_reset(void)
 {
     shmkit_barrier *barrier = unnamed(3);
     for (uint64_t round = 1; round <= 10; round++) {
-        struct holder told_of_it[2];
+        struct holder waiters[2];
         for (uint32_t at = 0; at < 2; at++)
-            told_of_it[at] = waiter(barrier, SHMKIT_ERR_BROKEN, at);
+            waiters[at] = waiter(barrier, SHMKIT_ERR_BROKEN, at);
         STATUS(SHMKIT_OK, shmkit_barrier_abort(barrier));
         STATUS(SHMKIT_ERR_BROKEN, shmkit_barrier_wait(barrier, SHMKIT_FOREVER, 0, NULL));
         for (uint32_t at = 0; at < 2; at++)
-            CHECK(holder_end(told_of_it[at]) == 0);
+            CHECK(holder_end(waiters[at]) == 0);
         STATUS(SHMKIT_OK, shmkit_barrier_reset(barrier));
         for (uint32_t at = 0; at < 2; at++)
-            told_of_it[at] = waiter(barrier, SHMKIT_ERR_BROKEN, at);
+            waiters[at] = waiter(barrier, SHMKIT_ERR_BROKEN, at);
         STATUS(SHMKIT_OK, shmkit_barrier_reset(barrier));
-        use_once(barrier);
+        complete_a_turn(barrier);
         for (uint32_t at = 0; at < 2; at++)
-            CHECK(holder_end(told_of_it[at]) == 0);
-        CHECK(told(barrier).breaks == 2 * round && told(barrier).deaths == 0 && told(barrier).turns == round);
+            CHECK(holder_end(waiters[at]) == 0);
+        CHECK(info_of(barrier).breaks == 2 * round && info_of(barrier).deaths == 0 && info_of(barrier).turns == round);
     }
     STATUS(SHMKIT_OK, shmkit_barrier_close(barrier));
 }
 
-static void test_death(void)
+static void test_death_breaks_the_barrier(void)
 {
     shmkit_barrier *barrier = unnamed(3);
     for (int first = 0; first < 2; first++) {
@@ -191,14 +191,14 @@ static void test_death(void)
         for (uint32_t at = 0; at < 2; at++)
             children[at] = waiter(barrier, SHMKIT_ERR_BROKEN, at);
         holder_kill(children[first]);
-        /* Nobody else comes: who waits finds out by itself. */
+        /* No other party arrives: the waiter detects the death itself. */
         CHECK(holder_end(children[1 - first]) == 0);
-        CHECK(told(barrier).flags == SHMKIT_BARRIER_BROKEN);
+        CHECK(info_of(barrier).flags == SHMKIT_BARRIER_BROKEN);
         STATUS(SHMKIT_ERR_BROKEN, shmkit_barrier_wait(barrier, SHMKIT_FOREVER, 0, NULL));
         STATUS(SHMKIT_OK, shmkit_barrier_reset(barrier));
-        use_once(barrier);
+        complete_a_turn(barrier);
     }
-    /* Who is stopped finds nobody dead: so both die without anybody knowing. */
+    /* A stopped waiter detects no death, so both deaths are still undetected at the next wait. */
     struct holder both[2];
     for (uint32_t at = 0; at < 2; at++)
         both[at] = waiter(barrier, SHMKIT_ERR_BROKEN, at);
@@ -207,69 +207,69 @@ static void test_death(void)
     for (uint32_t at = 0; at < 2; at++)
         holder_kill(both[at]);
     STATUS(SHMKIT_ERR_BROKEN, shmkit_barrier_wait(barrier, SHMKIT_NOWAIT, 0, NULL));
-    CHECK(told(barrier).deaths == 3);
+    CHECK(info_of(barrier).deaths == 3);
     STATUS(SHMKIT_OK, shmkit_barrier_reset(barrier));
-    use_once(barrier);
+    complete_a_turn(barrier);
     STATUS(SHMKIT_OK, shmkit_barrier_close(barrier));
 }
 
-static void hold(void *barrier)
+static void wait_as_serial(void *barrier)
 {
     uint32_t place = 77;
     STATUS(SHMKIT_OK, shmkit_barrier_wait(barrier, SHMKIT_FOREVER, SHMKIT_BARRIER_SERIAL, &place));
     CHECK(place == 1);
 }
 
-static void pass(void *barrier)
+static void release_parties(void *barrier)
 {
     STATUS(SHMKIT_OK, shmkit_barrier_release(barrier));
 }
 
-static void hold_and_close(void *barrier)
+static void wait_as_serial_and_close(void *barrier)
 {
-    hold(barrier);
+    wait_as_serial(barrier);
     STATUS(SHMKIT_OK, shmkit_barrier_close(barrier));
 }
 
-static void test_hold(void)
+static void test_serial_party(void)
 {
     shmkit_barrier *barrier = NULL;
     STATUS(SHMKIT_OK, shmkit_barrier_create("held", &TWO, &barrier));
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_barrier_release(barrier));
     struct holder other = waiter(barrier, SHMKIT_OK, 0);
-    struct holder last = holder_start(hold, pass, barrier);
-    CHECK(told(barrier).waiting == 2 && told(barrier).turns == 0);
+    struct holder last = holder_start(wait_as_serial, release_parties, barrier);
+    CHECK(info_of(barrier).waiting == 2 && info_of(barrier).turns == 0);
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_barrier_release(barrier));
     STATUS(SHMKIT_ERR_WOULD_BLOCK, shmkit_barrier_wait(barrier, SHMKIT_NOWAIT, 0, NULL));
-    /* Who was not let in has broken nothing. */
+    /* A timeout before the party was counted does not break the barrier. */
     STATUS(SHMKIT_ERR_TIMEOUT, shmkit_barrier_wait(barrier, 5000000, 0, NULL));
-    CHECK(told(barrier).flags == 0);
-    holder_leave(last);
-    CHECK(holder_end(other) == 0 && told(barrier).turns == 1);
-    /* Killed, or gone with its last handle, while it holds the other one. */
+    CHECK(info_of(barrier).flags == 0);
+    holder_finish(last);
+    CHECK(holder_end(other) == 0 && info_of(barrier).turns == 1);
+    /* The serial party is killed, or closes its last handle, while it holds the other one back. */
     for (int way = 0; way < 2; way++) {
         other = waiter(barrier, SHMKIT_ERR_BROKEN, 0);
-        last = holder_start(way ? hold_and_close : hold, nothing, barrier);
+        last = holder_start(way ? wait_as_serial_and_close : wait_as_serial, do_nothing, barrier);
         if (way == 0)
             holder_kill(last);
         CHECK(holder_end(other) == 0);
         if (way != 0)
-            holder_leave(last);
+            holder_finish(last);
         STATUS(SHMKIT_OK, shmkit_barrier_reset(barrier));
     }
     other = waiter(barrier, SHMKIT_ERR_BROKEN, 0);
-    hold(barrier);
+    wait_as_serial(barrier);
     STATUS(SHMKIT_OK, shmkit_barrier_abort(barrier));
     STATUS(SHMKIT_ERR_BROKEN, shmkit_barrier_release(barrier));
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_barrier_release(barrier));
     CHECK(holder_end(other) == 0);
     STATUS(SHMKIT_OK, shmkit_barrier_reset(barrier));
     other = waiter(barrier, SHMKIT_ERR_BROKEN, 0);
-    hold(barrier);
+    wait_as_serial(barrier);
     STATUS(SHMKIT_OK, shmkit_barrier_reset(barrier));
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_barrier_release(barrier));
     CHECK(holder_end(other) == 0);
-    use_once(barrier);
+    complete_a_turn(barrier);
     STATUS(SHMKIT_OK, shmkit_barrier_unlink(barrier));
     STATUS(SHMKIT_OK, shmkit_barrier_close(barrier));
 }
@@ -280,16 +280,16 @@ static void ends_at_the_third_call(void *barrier)
 {
     int calls = 0;
     struct wait wait = {barrier, SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE, SHMKIT_ERR_INTERRUPTED};
-    STATUS(SHMKIT_OK, shmkit_set_interrupt(third_time, &calls));
+    STATUS(SHMKIT_OK, shmkit_set_interrupt(interrupt_third_call, &calls));
     do_wait(&wait);
     CHECK(calls == 3);
 }
 
-static void asks_nobody(void *barrier)
+static void ignores_the_hook(void *barrier)
 {
     int calls = 0;
     struct wait wait = {barrier, SHMKIT_FOREVER, 0, SHMKIT_OK};
-    STATUS(SHMKIT_OK, shmkit_set_interrupt(third_time, &calls));
+    STATUS(SHMKIT_OK, shmkit_set_interrupt(interrupt_third_call, &calls));
     do_wait(&wait);
     CHECK(calls == 0);
 }
@@ -298,12 +298,12 @@ static void test_interrupts(void)
 {
     shmkit_barrier *barrier = unnamed(2);
     CHECK(holder_end(holder_run(ends_at_the_third_call, barrier)) == 0);
-    CHECK(told(barrier).waiting == 0 && told(barrier).flags == 0 && told(barrier).breaks == 0);
-    struct holder patient = holder_run(asks_nobody, barrier);
+    CHECK(info_of(barrier).waiting == 0 && info_of(barrier).flags == 0 && info_of(barrier).breaks == 0);
+    struct holder other = holder_run(ignores_the_hook, barrier);
     await_waiting(barrier, 1);
     usleep(50000);
     STATUS(SHMKIT_OK, shmkit_barrier_wait(barrier, SHMKIT_FOREVER, 0, NULL));
-    CHECK(holder_end(patient) == 0);
+    CHECK(holder_end(other) == 0);
     STATUS(SHMKIT_OK, shmkit_barrier_close(barrier));
 }
 
@@ -330,13 +330,13 @@ static void test_parties(void)
     options.reserved = 1;
     STATUS(SHMKIT_ERR_INVALID, shmkit_barrier_create("a", &options, &barrier));
     CHECK(barrier == NULL && check_entries() == 0);
-    /* An opener need not know how many there are. */
+    /* An opener may pass any number of parties; the barrier keeps its own. */
     barrier = unnamed(2);
     options.reserved = 0;
     options.parties = 3;
     STATUS(SHMKIT_OK, shmkit_barrier_fd(barrier, &fd, &offset));
     STATUS(SHMKIT_OK, shmkit_barrier_open_fd(fd, offset, &options, &opened));
-    CHECK(told(opened).parties == 2);
+    CHECK(info_of(opened).parties == 2);
     STATUS(SHMKIT_OK, shmkit_barrier_close(opened));
     STATUS(SHMKIT_OK, shmkit_barrier_close(barrier));
 }
@@ -349,11 +349,11 @@ static void test_bad_outputs(void)
     STATUS(SHMKIT_ERR_INVALID, shmkit_barrier_waiting(barrier, odd));
     STATUS(SHMKIT_ERR_INVALID, shmkit_barrier_is_broken(barrier, NULL));
     STATUS(SHMKIT_ERR_INVALID, shmkit_barrier_wait(barrier, SHMKIT_NOWAIT, 0, odd));
-    CHECK(told(barrier).flags == 0);
+    CHECK(info_of(barrier).flags == 0);
     STATUS(SHMKIT_OK, shmkit_barrier_close(barrier));
 }
 
-/* Whatever bytes stand in it, there is a status, and nobody waits longer than was asked for. */
+/* With any bytes in the barrier, calls return a status, and a wait ends with its timeout. */
 static void test_hostile_bytes(void)
 {
     shmkit_segment *segment = managed_segment(NULL, 4096);
@@ -368,12 +368,12 @@ static void test_hostile_bytes(void)
         CHECK(status != SHMKIT_OK || place < 2);
         shmkit_barrier_release(barrier);
         STATUS(SHMKIT_OK, shmkit_barrier_abort(barrier));
-        CHECK(told(barrier).waiting <= 2);
+        CHECK(info_of(barrier).waiting <= 2);
         STATUS(SHMKIT_OK, shmkit_barrier_reset(barrier));
         if (byte % 16 == 0)
-            use_once(barrier);
+            complete_a_turn(barrier);
     }
-    /* More parties than there can be, and than there is room for. */
+    /* Invalid numbers of parties, and more parties than the segment has room for. */
     const uint16_t cells[] = {0, 1, 3, 4098, 65535, 4096};
     for (size_t at = 0; at < sizeof cells / sizeof *cells; at++) {
         memcpy((char *)data + 6, &cells[at], 2);
@@ -385,11 +385,11 @@ static void test_hostile_bytes(void)
 
 static void tests(void)
 {
-    test_turns();
+    test_each_turn_has_all_places();
     test_timeouts_and_flags();
     test_abort_and_reset();
-    test_death();
-    test_hold();
+    test_death_breaks_the_barrier();
+    test_serial_party();
     test_interrupts();
     test_parties();
     test_bad_outputs();

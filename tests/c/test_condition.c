@@ -1,4 +1,4 @@
-/* Conditions, as C has them: who returns from a wait and with what, beside locks of both kinds, and bad arguments. */
+/* Conditions in C: waits and notifications with locks of both kinds, deaths, and bad arguments. */
 #include "holder.h"
 
 #include <pthread.h>
@@ -23,7 +23,7 @@ static shmkit_lock *new_lock(void)
     return lock;
 }
 
-static shmkit_condition_info told(const shmkit_condition *condition)
+static shmkit_condition_info info_of(const shmkit_condition *condition)
 {
     shmkit_condition_info info = {.struct_size = sizeof info};
     STATUS(SHMKIT_OK, shmkit_condition_stat(condition, &info));
@@ -33,16 +33,16 @@ static shmkit_condition_info told(const shmkit_condition *condition)
 
 static void await_waiters(const shmkit_condition *condition, uint64_t count)
 {
-    while (told(condition).waiting < count)
+    while (info_of(condition).waiting < count)
         sched_yield();
 }
 
-static void take(shmkit_lock *lock)
+static void acquire(shmkit_lock *lock)
 {
     STATUS(SHMKIT_OK, shmkit_lock_acquire(lock, SHMKIT_FOREVER, 0, NULL));
 }
 
-static void give(shmkit_lock *lock)
+static void release(shmkit_lock *lock)
 {
     STATUS(SHMKIT_OK, shmkit_lock_release(lock));
 }
@@ -54,25 +54,25 @@ static bool is_held(shmkit_lock *lock)
     return info.owner_pid == (uint32_t)getpid();
 }
 
-/* A wait, and what must come of it. */
+/* The arguments of a wait, and its expected results. */
 struct wait {
     shmkit_condition *condition;
     shmkit_lock *lock;
     int64_t timeout;
     uint32_t flags;
     shmkit_status expected;
-    uint32_t recovered;
+    uint32_t owner_died;
 };
 
 static void do_wait(void *argument)
 {
     struct wait *wait = argument;
-    uint32_t recovered = 7;
-    take(wait->lock);
+    uint32_t owner_died = 7;
+    acquire(wait->lock);
     STATUS(wait->expected,
-           shmkit_condition_wait(wait->condition, wait->lock, wait->timeout, wait->flags, &recovered));
-    CHECK(recovered == wait->recovered && is_held(wait->lock));
-    give(wait->lock);
+           shmkit_condition_wait(wait->condition, wait->lock, wait->timeout, wait->flags, &owner_died));
+    CHECK(owner_died == wait->owner_died && is_held(wait->lock));
+    release(wait->lock);
 }
 
 static void *wait_in_a_thread(void *argument)
@@ -83,9 +83,9 @@ static void *wait_in_a_thread(void *argument)
 
 static void notify(shmkit_condition *condition, shmkit_lock *lock, uint32_t count)
 {
-    take(lock);
+    acquire(lock);
     STATUS(SHMKIT_OK, shmkit_condition_notify(condition, lock, count));
-    give(lock);
+    release(lock);
 }
 
 static void test_sizes(void)
@@ -114,7 +114,7 @@ static void test_sizes(void)
     CHECK(none == NULL && check_entries() == 0);
 }
 
-static void test_who_returns(void)
+static void test_notify_returns_the_oldest_waiters(void)
 {
     enum { WAITERS = 5 };
     shmkit_condition *condition = unnamed(0);
@@ -126,21 +126,21 @@ static void test_who_returns(void)
         await_waiters(condition, at + 1);
     }
     notify(condition, lock, 0);
-    CHECK(told(condition).waiting == WAITERS);
+    CHECK(info_of(condition).waiting == WAITERS);
     notify(condition, lock, 1);
-    CHECK(holder_end(waiters[0]) == 0 && told(condition).waiting == WAITERS - 1);
+    CHECK(holder_end(waiters[0]) == 0 && info_of(condition).waiting == WAITERS - 1);
     notify(condition, lock, 2);
-    CHECK(holder_end(waiters[1]) == 0 && holder_end(waiters[2]) == 0 && told(condition).waiting == 2);
-    take(lock);
+    CHECK(holder_end(waiters[1]) == 0 && holder_end(waiters[2]) == 0 && info_of(condition).waiting == 2);
+    acquire(lock);
     STATUS(SHMKIT_OK, shmkit_condition_notify_all(condition, lock));
-    give(lock);
-    CHECK(holder_end(waiters[3]) == 0 && holder_end(waiters[4]) == 0 && told(condition).waiting == 0);
-    /* Nothing is remembered. */
+    release(lock);
+    CHECK(holder_end(waiters[3]) == 0 && holder_end(waiters[4]) == 0 && info_of(condition).waiting == 0);
+    /* A notification without a waiter is lost. */
     notify(condition, lock, 1);
     wait.timeout = 1000000;
     wait.expected = SHMKIT_ERR_TIMEOUT;
     do_wait(&wait);
-    shmkit_condition_info info = told(condition);
+    shmkit_condition_info info = info_of(condition);
     CHECK(info.waits == WAITERS + 1 && info.notified == WAITERS && info.timeouts == 1 && info.recoveries == 0);
     STATUS(SHMKIT_OK, shmkit_lock_close(lock));
     STATUS(SHMKIT_OK, shmkit_condition_close(condition));
@@ -153,18 +153,18 @@ static void test_all_cells_in_threads(void)
     shmkit_lock *lock = new_lock();
     struct wait wait = {.condition = condition, .lock = lock, .timeout = SHMKIT_FOREVER};
     pthread_t threads[WAITERS];
-    uint32_t recovered = 7;
+    uint32_t owner_died = 7;
     for (int at = 0; at < WAITERS; at++)
         CHECK(pthread_create(&threads[at], NULL, wait_in_a_thread, &wait) == 0);
     await_waiters(condition, WAITERS);
-    take(lock);
-    STATUS(SHMKIT_ERR_TOO_MANY_PROCESSES, shmkit_condition_wait(condition, lock, SHMKIT_FOREVER, 0, &recovered));
-    CHECK(recovered == 7 && is_held(lock));
+    acquire(lock);
+    STATUS(SHMKIT_ERR_TOO_MANY_PROCESSES, shmkit_condition_wait(condition, lock, SHMKIT_FOREVER, 0, &owner_died));
+    CHECK(owner_died == 7 && is_held(lock));
     STATUS(SHMKIT_OK, shmkit_condition_notify_all(condition, lock));
-    give(lock);
+    release(lock);
     for (int at = 0; at < WAITERS; at++)
         CHECK(pthread_join(threads[at], NULL) == 0);
-    CHECK(told(condition).notified == WAITERS && told(condition).waiting == 0);
+    CHECK(info_of(condition).notified == WAITERS && info_of(condition).waiting == 0);
     STATUS(SHMKIT_OK, shmkit_lock_close(lock));
     STATUS(SHMKIT_OK, shmkit_condition_close(condition));
 }
@@ -184,7 +184,7 @@ static void wait_holding_twice(void *argument)
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_rlock_release(lock));
 }
 
-static void *notify_without_the_rlock(void *argument)
+static void *notify_as_non_owner(void *argument)
 {
     struct wait *wait = argument;
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_condition_notify(wait->condition, wait->lock, 1));
@@ -202,7 +202,7 @@ static void test_recursive_lock(void)
     struct holder waiter = holder_run(wait_holding_twice, &wait);
     await_waiters(condition, 1);
     STATUS(SHMKIT_OK, shmkit_rlock_acquire(lock, SHMKIT_FOREVER, 0, NULL));
-    CHECK(pthread_create(&thread, NULL, notify_without_the_rlock, &wait) == 0 && pthread_join(thread, NULL) == 0);
+    CHECK(pthread_create(&thread, NULL, notify_as_non_owner, &wait) == 0 && pthread_join(thread, NULL) == 0);
     STATUS(SHMKIT_OK, shmkit_condition_notify(condition, lock, 1));
     STATUS(SHMKIT_OK, shmkit_rlock_release(lock));
     CHECK(holder_end(waiter) == 0);
@@ -215,20 +215,20 @@ static void test_recursive_lock(void)
 
 static void test_timeouts(void)
 {
-    const int64_t nonsense[] = {-2, -1000000000, INT64_MIN};
+    const int64_t invalid[] = {-2, -1000000000, INT64_MIN};
     const int64_t long_enough[] = {SHMKIT_FOREVER, (INT64_C(1) << 53) + 1, INT64_MAX};
     shmkit_condition *condition = unnamed(0);
     shmkit_lock *lock = new_lock();
     struct wait wait = {.condition = condition, .lock = lock};
-    uint32_t recovered = 7;
+    uint32_t owner_died = 7;
     struct timespec begin, end;
-    take(lock);
-    for (size_t at = 0; at < sizeof nonsense / sizeof *nonsense; at++)
-        STATUS(SHMKIT_ERR_INVALID, shmkit_condition_wait(condition, lock, nonsense[at], 0, &recovered));
+    acquire(lock);
+    for (size_t at = 0; at < sizeof invalid / sizeof *invalid; at++)
+        STATUS(SHMKIT_ERR_INVALID, shmkit_condition_wait(condition, lock, invalid[at], 0, &owner_died));
     for (uint32_t flag = 2; flag != 0; flag <<= 1)
-        STATUS(SHMKIT_ERR_INVALID, shmkit_condition_wait(condition, lock, SHMKIT_NOWAIT, flag, &recovered));
-    CHECK(recovered == 7 && told(condition).waits == 0 && is_held(lock));
-    give(lock);
+        STATUS(SHMKIT_ERR_INVALID, shmkit_condition_wait(condition, lock, SHMKIT_NOWAIT, flag, &owner_died));
+    CHECK(owner_died == 7 && info_of(condition).waits == 0 && is_held(lock));
+    release(lock);
     wait.expected = SHMKIT_ERR_WOULD_BLOCK;
     do_wait(&wait);
     wait.expected = SHMKIT_ERR_TIMEOUT;
@@ -239,7 +239,7 @@ static void test_timeouts(void)
     do_wait(&wait);
     clock_gettime(CLOCK_MONOTONIC, &end);
     CHECK((end.tv_sec - begin.tv_sec) * INT64_C(1000000000) + end.tv_nsec - begin.tv_nsec >= wait.timeout);
-    CHECK(told(condition).waiting == 0 && told(condition).timeouts == 3);
+    CHECK(info_of(condition).waiting == 0 && info_of(condition).timeouts == 3);
     wait.expected = SHMKIT_OK;
     for (size_t at = 0; at < sizeof long_enough / sizeof *long_enough; at++) {
         wait.timeout = long_enough[at];
@@ -252,11 +252,11 @@ static void test_timeouts(void)
     STATUS(SHMKIT_OK, shmkit_condition_close(condition));
 }
 
-static void ends_at_the_third_call(void *argument)
+static void waits_with_a_hook(void *argument)
 {
     int calls = 0;
     struct wait *wait = argument;
-    STATUS(SHMKIT_OK, shmkit_set_interrupt(third_time, &calls));
+    STATUS(SHMKIT_OK, shmkit_set_interrupt(interrupt_third_call, &calls));
     do_wait(wait);
     CHECK(calls == (wait->flags ? 3 : 0));
 }
@@ -266,32 +266,32 @@ static void test_interrupts(void)
     shmkit_condition *condition = unnamed(0);
     shmkit_lock *lock = new_lock();
     struct wait wait = {condition, lock, SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE, SHMKIT_ERR_INTERRUPTED, 0};
-    CHECK(holder_end(holder_run(ends_at_the_third_call, &wait)) == 0);
-    CHECK(told(condition).waiting == 0);
+    CHECK(holder_end(holder_run(waits_with_a_hook, &wait)) == 0);
+    CHECK(info_of(condition).waiting == 0);
     wait = (struct wait){condition, lock, 100000000, 0, SHMKIT_ERR_TIMEOUT, 0};
-    CHECK(holder_end(holder_run(ends_at_the_third_call, &wait)) == 0);
+    CHECK(holder_end(holder_run(waits_with_a_hook, &wait)) == 0);
     STATUS(SHMKIT_OK, shmkit_lock_close(lock));
     STATUS(SHMKIT_OK, shmkit_condition_close(condition));
 }
 
-static void take_it(void *argument)
+static void acquire_its_lock(void *argument)
 {
-    take(((struct wait *)argument)->lock);
+    acquire(((struct wait *)argument)->lock);
 }
 
-static void give_it(void *argument)
+static void release_its_lock(void *argument)
 {
-    give(((struct wait *)argument)->lock);
+    release(((struct wait *)argument)->lock);
 }
 
-static void test_death(void)
+static void test_deaths_of_waiters_and_owner(void)
 {
     shmkit_condition *condition = unnamed(2);
     shmkit_lock *lock = new_lock();
     struct wait wait = {.condition = condition, .lock = lock, .timeout = SHMKIT_FOREVER};
     struct holder first, second;
-    uint32_t recovered = 7;
-    /* Skipped, and the cell is used again. */
+    uint32_t owner_died = 7;
+    /* A notify skips a dead waiter, and the cell of that waiter is used again. */
     for (int round = 0; round < 3; round++) {
         first = holder_run(do_wait, &wait);
         await_waiters(condition, 1);
@@ -299,27 +299,27 @@ static void test_death(void)
         await_waiters(condition, 2);
         holder_kill(first);
         notify(condition, lock, 1);
-        CHECK(holder_end(second) == 0 && told(condition).waiting == 0);
+        CHECK(holder_end(second) == 0 && info_of(condition).waiting == 0);
     }
-    /* Killed after it was notified: the other one gets that. */
+    /* If a notified waiter dies before it has the lock, another waiter gets the notification. */
     first = holder_run(do_wait, &wait);
     await_waiters(condition, 1);
     second = holder_run(do_wait, &wait);
     await_waiters(condition, 2);
-    take(lock);
+    acquire(lock);
     STATUS(SHMKIT_OK, shmkit_condition_notify(condition, lock, 1));
     holder_kill(first);
-    give(lock);
-    CHECK(holder_end(second) == 0 && told(condition).recoveries == 1);
-    /* The lock's owner dies while somebody waits: who waits is told when it returns, or takes the lock. */
-    wait.recovered = 1;
+    release(lock);
+    CHECK(holder_end(second) == 0 && info_of(condition).recoveries == 1);
+    /* If the lock's owner dies while a waiter sleeps, the next owner and the waiter see owner_died = 1. */
+    wait.owner_died = 1;
     first = holder_run(do_wait, &wait);
     await_waiters(condition, 1);
-    holder_kill(holder_start(take_it, give_it, &wait));
-    STATUS(SHMKIT_OK, shmkit_lock_acquire(lock, SHMKIT_FOREVER, 0, &recovered));
-    CHECK(recovered == 1);
+    holder_kill(holder_start(acquire_its_lock, release_its_lock, &wait));
+    STATUS(SHMKIT_OK, shmkit_lock_acquire(lock, SHMKIT_FOREVER, 0, &owner_died));
+    CHECK(owner_died == 1);
     STATUS(SHMKIT_OK, shmkit_condition_notify_all(condition, lock));
-    give(lock);
+    release(lock);
     CHECK(holder_end(first) == 0);
     wait.timeout = 1000;
     wait.expected = SHMKIT_ERR_TIMEOUT;
@@ -327,16 +327,16 @@ static void test_death(void)
     wait.timeout = SHMKIT_NOWAIT;
     wait.expected = SHMKIT_ERR_WOULD_BLOCK;
     do_wait(&wait);
-    take(lock);
+    acquire(lock);
     STATUS(SHMKIT_OK, shmkit_lock_mark_consistent(lock));
-    give(lock);
-    wait.recovered = 0;
+    release(lock);
+    wait.owner_died = 0;
     do_wait(&wait);
     STATUS(SHMKIT_OK, shmkit_lock_close(lock));
     STATUS(SHMKIT_OK, shmkit_condition_close(condition));
 }
 
-/* A condition and its lock in one segment; processes wait and notify through different handles. */
+/* A condition and its lock are placed in one segment; processes wait and notify through different handles. */
 static void test_placed_beside_its_lock(void)
 {
     shmkit_segment *segment = managed_segment(NULL, 4096);
@@ -350,8 +350,8 @@ static void test_placed_beside_its_lock(void)
     struct holder waiter = holder_run(do_wait, &wait);
     await_waiters(made, 1);
     notify(made, lock, 1);
-    CHECK(holder_end(waiter) == 0 && told(opened).waits == 1 && told(opened).cells == 128);
-    /* More cells than there is room for. */
+    CHECK(holder_end(waiter) == 0 && info_of(opened).waits == 1 && info_of(opened).cells == 128);
+    /* More cells than the segment has room for. */
     STATUS(SHMKIT_OK, shmkit_segment_data(segment, &data));
     ((volatile uint16_t *)data)[64 / 2 + 3] = 4096;
     STATUS(SHMKIT_ERR_CORRUPT, shmkit_condition_open_at(segment, 64, NULL, &none));
@@ -362,14 +362,14 @@ static void test_placed_beside_its_lock(void)
     STATUS(SHMKIT_OK, shmkit_segment_close(segment));
 }
 
-/* Checks that a condition refuses the lock. */
+/* Checks that all functions of a condition fail with this lock, and write no output. */
 static void refuses_lock(shmkit_status expected, shmkit_condition *condition, void *lock)
 {
-    uint32_t recovered = 77;
-    STATUS(expected, shmkit_condition_wait(condition, lock, SHMKIT_NOWAIT, 0, &recovered));
+    uint32_t owner_died = 77;
+    STATUS(expected, shmkit_condition_wait(condition, lock, SHMKIT_NOWAIT, 0, &owner_died));
     STATUS(expected, shmkit_condition_notify(condition, lock, 1));
     STATUS(expected, shmkit_condition_notify_all(condition, lock));
-    CHECK(recovered == 77);
+    CHECK(owner_died == 77);
 }
 
 static void test_bad_locks(void)
@@ -379,7 +379,7 @@ static void test_bad_locks(void)
     shmkit_segment *segment = managed_segment(NULL, 4096);
     shmkit_condition *condition = unnamed(0);
     shmkit_lock *lock = new_lock(), *other = new_lock();
-    take(lock);
+    acquire(lock);
     refuses_lock(SHMKIT_ERR_INVALID, condition, NULL);
     refuses_lock(SHMKIT_ERR_INVALID, condition, odd);
     refuses_lock(SHMKIT_ERR_WRONG_KIND, condition, block);
@@ -387,15 +387,15 @@ static void test_bad_locks(void)
     refuses_lock(SHMKIT_ERR_WRONG_KIND, condition, condition);
     refuses_lock(SHMKIT_ERR_NOT_OWNER, condition, other);
     STATUS(SHMKIT_ERR_INVALID, shmkit_condition_wait(condition, lock, SHMKIT_NOWAIT, 0, odd));
-    CHECK(told(condition).waits == 0);
-    /* A condition keeps the lock that it was used with first. */
+    CHECK(info_of(condition).waits == 0);
+    /* A condition accepts only the lock that it was first used with. */
     STATUS(SHMKIT_OK, shmkit_condition_notify(condition, lock, 1));
-    take(other);
+    acquire(other);
     refuses_lock(SHMKIT_ERR_INVALID, condition, other);
-    give(other);
+    release(other);
     STATUS(SHMKIT_OK, shmkit_lock_close(other));
     refuses_lock(SHMKIT_ERR_CLOSED, condition, other);
-    give(lock);
+    release(lock);
     STATUS(SHMKIT_OK, shmkit_condition_close(condition));
     STATUS(SHMKIT_OK, shmkit_lock_close(lock));
     STATUS(SHMKIT_OK, shmkit_segment_close(segment));
@@ -404,12 +404,12 @@ static void test_bad_locks(void)
 static void tests(void)
 {
     test_sizes();
-    test_who_returns();
+    test_notify_returns_the_oldest_waiters();
     test_all_cells_in_threads();
     test_recursive_lock();
     test_timeouts();
     test_interrupts();
-    test_death();
+    test_deaths_of_waiters_and_owner();
     test_placed_beside_its_lock();
     test_bad_locks();
 }

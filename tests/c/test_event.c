@@ -1,4 +1,4 @@
-/* Events, as C has them: who goes on when, signal handlers that set one, and bad arguments. */
+/* Events in C: waiters, signal handlers that set an event, interrupts, and bad arguments. */
 #include "holder.h"
 
 #include <errno.h>
@@ -6,7 +6,7 @@
 #include <sched.h>
 #include <sys/time.h>
 
-/* Makes an event without a name. */
+/* Creates an unnamed event. */
 static shmkit_event *unnamed(void)
 {
     shmkit_event *event = NULL;
@@ -14,7 +14,7 @@ static shmkit_event *unnamed(void)
     return event;
 }
 
-static shmkit_event_info told(const shmkit_event *event)
+static shmkit_event_info info_of(const shmkit_event *event)
 {
     shmkit_event_info info = {.struct_size = sizeof info};
     STATUS(SHMKIT_OK, shmkit_event_stat(event, &info));
@@ -29,7 +29,7 @@ static uint32_t is_set(const shmkit_event *event)
     return out;
 }
 
-/* Waits until so many have gone to sleep. */
+/* Waits until `waits` waits have begun to sleep. */
 static void await_sleepers(const shmkit_event *event, uint64_t waits)
 {
     shmkit_event_info info = {.struct_size = sizeof info};
@@ -37,7 +37,7 @@ static void await_sleepers(const shmkit_event *event, uint64_t waits)
         sched_yield();
 }
 
-static void wait_for_it(void *event)
+static void wait_until_set(void *event)
 {
     STATUS(SHMKIT_OK, shmkit_event_wait(event, SHMKIT_FOREVER, 0));
 }
@@ -47,7 +47,7 @@ static void test_set_and_clear(void)
     shmkit_event *event = unnamed();
     const int64_t times[] = {SHMKIT_NOWAIT, SHMKIT_FOREVER, 1, INT64_MAX};
     for (uint64_t round = 1; round <= 3; round++) {
-        CHECK(is_set(event) == 0 && told(event).flags == 0);
+        CHECK(is_set(event) == 0 && info_of(event).flags == 0);
         STATUS(SHMKIT_ERR_WOULD_BLOCK, shmkit_event_wait(event, SHMKIT_NOWAIT, 0));
         STATUS(SHMKIT_ERR_TIMEOUT, shmkit_event_wait(event, 1, 0));
         STATUS(SHMKIT_ERR_TIMEOUT, shmkit_event_wait(event, 20000000, SHMKIT_INTERRUPTIBLE));
@@ -56,13 +56,13 @@ static void test_set_and_clear(void)
         STATUS(SHMKIT_OK, shmkit_event_set(event));
         for (size_t at = 0; at < sizeof times / sizeof *times; at++)
             STATUS(SHMKIT_OK, shmkit_event_wait(event, times[at], SHMKIT_INTERRUPTIBLE));
-        CHECK(is_set(event) == 1 && told(event).flags == SHMKIT_EVENT_SET && told(event).sets == round);
+        CHECK(is_set(event) == 1 && info_of(event).flags == SHMKIT_EVENT_SET && info_of(event).sets == round);
         STATUS(SHMKIT_OK, shmkit_event_clear(event));
     }
-    for (int64_t nonsense = -2; nonsense > INT64_MIN / 2; nonsense *= 1000) {
-        STATUS(SHMKIT_ERR_INVALID, shmkit_event_wait(event, nonsense, 0));
+    for (int64_t invalid = -2; invalid > INT64_MIN / 2; invalid *= 1000) {
+        STATUS(SHMKIT_ERR_INVALID, shmkit_event_wait(event, invalid, 0));
         STATUS(SHMKIT_OK, shmkit_event_set(event));
-        STATUS(SHMKIT_ERR_INVALID, shmkit_event_wait(event, nonsense, 0));
+        STATUS(SHMKIT_ERR_INVALID, shmkit_event_wait(event, invalid, 0));
         STATUS(SHMKIT_OK, shmkit_event_clear(event));
     }
     for (uint32_t flag = 2; flag != 0; flag <<= 1)
@@ -70,7 +70,7 @@ static void test_set_and_clear(void)
     STATUS(SHMKIT_OK, shmkit_event_close(event));
 }
 
-static void test_all_go_on(void)
+static void test_set_wakes_all_waiters(void)
 {
     enum { WAITERS = 4, ROUNDS = 50 };
     shmkit_event *event = unnamed();
@@ -78,27 +78,27 @@ static void test_all_go_on(void)
     for (int round = 0; round < ROUNDS; round++) {
         struct holder waiters[WAITERS];
         for (int at = 0; at < WAITERS; at++)
-            waiters[at] = holder_run(wait_for_it, event);
+            waiters[at] = holder_run(wait_until_set, event);
         await_sleepers(event, waits += WAITERS);
-        /* Each third time one of them is killed. */
+        /* In every third round a waiter is killed. */
         if (round % 3 == 0) {
             holder_kill(waiters[0]);
-            waiters[0] = holder_run(wait_for_it, event);
+            waiters[0] = holder_run(wait_until_set, event);
             await_sleepers(event, ++waits);
         }
         STATUS(SHMKIT_OK, shmkit_event_set(event));
-        /* Who had begun to wait goes on all the same. */
+        /* Waiters that slept before the set return, although the event is clear again. */
         STATUS(SHMKIT_OK, shmkit_event_clear(event));
         for (int at = 0; at < WAITERS; at++)
             CHECK(holder_end(waiters[at]) == 0);
     }
-    CHECK(told(event).sets == ROUNDS && told(event).waits == waits && told(event).flags == 0);
+    CHECK(info_of(event).sets == ROUNDS && info_of(event).waits == waits && info_of(event).flags == 0);
     STATUS(SHMKIT_OK, shmkit_event_close(event));
 }
 
 static void *wait_in_a_thread(void *event)
 {
-    wait_for_it(event);
+    wait_until_set(event);
     return NULL;
 }
 
@@ -119,10 +119,10 @@ static void test_threads(void)
 
 static shmkit_event *handled;
 static volatile sig_atomic_t signals;
-/* What went wrong in a handler, which cannot print. */
+/* Whether a check failed in the handler, which cannot print. */
 static volatile sig_atomic_t wrong;
 
-/* Calls all that a handler may call. */
+/* Calls all functions that a signal handler may call, and checks that they keep errno. */
 static void handler(int number)
 {
     uint32_t set = 7;
@@ -143,19 +143,19 @@ static void catch(int number)
     CHECK(sigaction(number, &action, NULL) == 0);
 }
 
-/* A handler sets what the thread that it has interrupted waits for. */
+/* Waits for an event that the handler sets in the same thread, in the middle of the wait. */
 static void wait_for_own_handler(void *event)
 {
     handled = event;
     catch(SIGUSR1);
-    wait_for_it(event);
+    wait_until_set(event);
     CHECK(signals == 1 && wrong == 0);
 }
 
-/* A timer's handler interrupts calls of the same functions at any instruction; somebody else waits all the time. */
-static void set_under_a_storm(void *event)
+/* The handler of a timer interrupts calls of the same functions at any instruction, while another process waits. */
+static void set_during_timer_signals(void *event)
 {
-    const struct itimerval often = {{0, 50}, {0, 50}}, never = {{0, 0}, {0, 0}};
+    const struct itimerval often = {{0, 50}, {0, 50}}, off = {{0, 0}, {0, 0}};
     handled = event;
     catch(SIGALRM);
     CHECK(setitimer(ITIMER_REAL, &often, NULL) == 0);
@@ -165,14 +165,14 @@ static void set_under_a_storm(void *event)
         good = good && shmkit_event_set(event) == SHMKIT_OK;
         good = good && shmkit_event_wait(event, SHMKIT_NOWAIT, 0) == SHMKIT_OK;
         shmkit_event_clear(event);
-        /* The handler sets it again. */
+        /* The handler sets the event again. */
         good = good && shmkit_event_wait(event, SHMKIT_FOREVER, 0) == SHMKIT_OK;
     }
-    CHECK(setitimer(ITIMER_REAL, &never, NULL) == 0);
+    CHECK(setitimer(ITIMER_REAL, &off, NULL) == 0);
     CHECK(good && wrong == 0);
 }
 
-static void wait_again_and_again(void *event)
+static void wait_repeatedly(void *event)
 {
     while (shmkit_event_wait(event, SHMKIT_FOREVER, 0) == SHMKIT_OK)
         sched_yield();
@@ -186,10 +186,10 @@ static void test_signal_handlers(void)
     CHECK(kill(waiter.pid, SIGUSR1) == 0);
     CHECK(holder_end(waiter) == 0 && is_set(event) == 1);
 
-    struct holder other = holder_run(wait_again_and_again, event);
-    /* In a child of its own: everywhere else SIGALRM is the watchdog's. */
-    struct holder storm = holder_run(set_under_a_storm, event);
-    CHECK(holder_end(storm) == 0);
+    struct holder other = holder_run(wait_repeatedly, event);
+    /* In a child, because the test program uses SIGALRM for its deadline. */
+    struct holder setter = holder_run(set_during_timer_signals, event);
+    CHECK(holder_end(setter) == 0);
     holder_kill(other);
     STATUS(SHMKIT_OK, shmkit_event_close(event));
 }
@@ -199,16 +199,16 @@ static void test_signal_handlers(void)
 static void ends_at_the_third_call(void *event)
 {
     int calls = 0;
-    STATUS(SHMKIT_OK, shmkit_set_interrupt(third_time, &calls));
+    STATUS(SHMKIT_OK, shmkit_set_interrupt(interrupt_third_call, &calls));
     STATUS(SHMKIT_ERR_INTERRUPTED, shmkit_event_wait(event, SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE));
     CHECK(calls == 3);
 }
 
-static void asks_nobody(void *event)
+static void ignores_the_hook(void *event)
 {
     int calls = 0;
-    STATUS(SHMKIT_OK, shmkit_set_interrupt(third_time, &calls));
-    wait_for_it(event);
+    STATUS(SHMKIT_OK, shmkit_set_interrupt(interrupt_third_call, &calls));
+    wait_until_set(event);
     CHECK(calls == 0);
 }
 
@@ -216,11 +216,11 @@ static void test_interrupts(void)
 {
     shmkit_event *event = unnamed();
     CHECK(holder_end(holder_run(ends_at_the_third_call, event)) == 0);
-    struct holder patient = holder_run(asks_nobody, event);
+    struct holder waiter = holder_run(ignores_the_hook, event);
     await_sleepers(event, 2);
     usleep(50000);
     STATUS(SHMKIT_OK, shmkit_event_set(event));
-    CHECK(holder_end(patient) == 0);
+    CHECK(holder_end(waiter) == 0);
     STATUS(SHMKIT_OK, shmkit_event_close(event));
 }
 
@@ -234,7 +234,7 @@ static void test_bad_outputs(void)
     STATUS(SHMKIT_OK, shmkit_event_close(event));
 }
 
-/* Whatever bytes stand in it, there is a status, and nobody waits longer than was asked for. */
+/* With any bytes in the event, calls return a status, and a wait ends with its timeout. */
 static void test_hostile_bytes(void)
 {
     shmkit_segment *segment = managed_segment(NULL, 4096);
@@ -258,7 +258,7 @@ static void test_hostile_bytes(void)
 static void tests(void)
 {
     test_set_and_clear();
-    test_all_go_on();
+    test_set_wakes_all_waiters();
     test_threads();
     test_signal_handlers();
     test_interrupts();

@@ -1,11 +1,11 @@
-/* Limits, as C has them: what is told, and that going past each is a status, never a signal, and leaves nothing. */
+/* Limits in C: the reported values. A call beyond a limit fails with a status, without a signal, and leaves nothing. */
 #include "check.h"
 
 #include <errno.h>
 
 static const uint64_t MIB = UINT64_C(1) << 20;
 
-/* Sets the soft limit of this process. */
+/* Sets a soft limit of this process. */
 static void limit(int resource, rlim_t soft)
 {
     struct rlimit both;
@@ -21,16 +21,16 @@ static rlim_t soft_limit(int resource)
     return both.rlim_cur == RLIM_INFINITY ? UINT64_MAX : both.rlim_cur;
 }
 
-/* Whether the text of the last error names all of this. */
-static bool last_error_names(uint64_t asked, const char *place)
+/* Returns whether the last error contains this number of bytes and this text. */
+static bool last_error_contains(uint64_t requested, const char *words)
 {
-    char figure[32];
+    char bytes[32];
     const char *text = NULL;
-    snprintf(figure, sizeof figure, "%llu bytes", (unsigned long long)asked);
-    return shmkit_last_error(NULL, NULL, &text) == SHMKIT_OK && strstr(text, figure) && strstr(text, place);
+    snprintf(bytes, sizeof bytes, "%llu bytes", (unsigned long long)requested);
+    return shmkit_last_error(NULL, NULL, &text) == SHMKIT_OK && strstr(text, bytes) && strstr(text, words);
 }
 
-static void test_figures(void)
+static void test_limits_info(void)
 {
     shmkit_limits_info info = {.struct_size = sizeof info};
     STATUS(SHMKIT_OK, shmkit_limits(NULL, &info));
@@ -90,23 +90,23 @@ static void test_bad_inputs(void)
     CHECK(newer.unknown == 77 && newer.known.struct_size == sizeof newer.known && newer.known.page_size > 0);
 }
 
-/* Ends a call after its first step, so that it cannot take all the memory of the machine if it is not refused before. */
-static int32_t enough(void *unused)
+/* Interrupts a call after its first step. So it cannot use all memory of the machine if it does not fail before. */
+static int32_t interrupt_first_call(void *unused)
 {
     (void)unused;
     return 1;
 }
 
-static void test_more_than_there_is(void)
+static void test_sizes_above_the_free_memory(void)
 {
     shmkit_segment *segment = NULL;
-    const shmkit_segment_options careful = {.struct_size = sizeof careful, .flags = SHMKIT_INTERRUPTIBLE};
+    const shmkit_segment_options interruptible = {.struct_size = sizeof interruptible, .flags = SHMKIT_INTERRUPTIBLE};
     const uint64_t size = UINT64_C(1) << 50;
-    STATUS(SHMKIT_OK, shmkit_set_interrupt(enough, NULL));
-    STATUS(SHMKIT_ERR_NO_SPACE, shmkit_segment_create("a", size, &careful, &segment));
-    CHECK(last_error_names(size, check_folder));
-    STATUS(SHMKIT_ERR_NO_SPACE, shmkit_segment_create(NULL, size, &careful, &segment));
-    CHECK(last_error_names(size, "free in"));
+    STATUS(SHMKIT_OK, shmkit_set_interrupt(interrupt_first_call, NULL));
+    STATUS(SHMKIT_ERR_NO_SPACE, shmkit_segment_create("a", size, &interruptible, &segment));
+    CHECK(last_error_contains(size, check_folder));
+    STATUS(SHMKIT_ERR_NO_SPACE, shmkit_segment_create(NULL, size, &interruptible, &segment));
+    CHECK(last_error_contains(size, "free in"));
     STATUS(SHMKIT_OK, shmkit_set_interrupt(NULL, NULL));
     STATUS(SHMKIT_ERR_TOO_LARGE, shmkit_segment_create("a", UINT64_MAX, NULL, &segment));
     STATUS(SHMKIT_ERR_INVALID, shmkit_segment_create("a", 0, NULL, &segment));
@@ -121,7 +121,7 @@ static void small_files(void *unused)
     limit(RLIMIT_FSIZE, MIB);
     options.flags = SHMKIT_SEGMENT_NO_SPACE_CHECK;
     STATUS(SHMKIT_ERR_NO_SPACE, shmkit_segment_create("a", MIB + 1, &options, &segment));
-    CHECK(last_error_names(MIB + 1, "RLIMIT_FSIZE"));
+    CHECK(last_error_contains(MIB + 1, "RLIMIT_FSIZE"));
     options.flags = SHMKIT_SEGMENT_SPARSE;
     STATUS(SHMKIT_ERR_NO_SPACE, shmkit_segment_create("a", MIB + 1, &options, &segment));
     STATUS(SHMKIT_OK, shmkit_segment_create("a", MIB, &options, &segment));
@@ -154,7 +154,7 @@ static void no_descriptors(void *unused)
     STATUS(SHMKIT_ERR_SYSTEM, shmkit_segment_create("a", 4096, NULL, &segment));
 }
 
-static void little_lockable_memory(void *unused)
+static void small_lock_limit(void *unused)
 {
     shmkit_segment *segment = NULL;
     shmkit_segment_options options = {.struct_size = sizeof options, .flags = SHMKIT_SEGMENT_LOCK};
@@ -163,7 +163,7 @@ static void little_lockable_memory(void *unused)
     if (geteuid() == 0)
         CHECK(setgid(65534) == 0 && setuid(65534) == 0);
     STATUS(SHMKIT_ERR_NO_MEMORY, shmkit_segment_create(NULL, MIB, &options, &segment));
-    CHECK(last_error_names(MIB, "RLIMIT_MEMLOCK"));
+    CHECK(last_error_contains(MIB, "RLIMIT_MEMLOCK"));
     STATUS(SHMKIT_OK, shmkit_segment_create(NULL, 32 << 10, &options, &segment));
 }
 
@@ -178,14 +178,14 @@ static void no_permission(void *unused)
 
 static void tests(void)
 {
-    test_figures();
+    test_limits_info();
     test_line();
     test_bad_inputs();
-    test_more_than_there_is();
+    test_sizes_above_the_free_memory();
     CHECK(check_fork(small_files, NULL) == 0);
     CHECK(check_fork(small_address_space, NULL) == 0);
     CHECK(check_fork(no_descriptors, NULL) == 0);
-    CHECK(check_fork(little_lockable_memory, NULL) == 0);
+    CHECK(check_fork(small_lock_limit, NULL) == 0);
     CHECK(chmod(check_folder, 0500) == 0);
     CHECK(check_fork(no_permission, NULL) == 0);
     CHECK(chmod(check_folder, 0700) == 0);

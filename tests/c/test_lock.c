@@ -1,30 +1,30 @@
-/* Locks, as C has them: what the functions answer, to whom a lock belongs, and bad arguments. */
+/* Locks in C: acquire and release, the owner, transferable locks, and what waits.h tests. */
 #define NOUN lock
 #include "waits.h"
 
-static void test_one_at_a_time(void)
+static void test_acquire_and_release(void)
 {
     LOCK *lock = unnamed();
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_lock_release(lock));
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_lock_mark_consistent(lock));
-    take(lock);
-    /* It is not recursive. */
+    acquire(lock);
+    /* The lock is not recursive. */
     STATUS(SHMKIT_ERR_WOULD_BLOCK, shmkit_lock_acquire(lock, SHMKIT_NOWAIT, 0, NULL));
     STATUS(SHMKIT_ERR_TIMEOUT, shmkit_lock_acquire(lock, 2000000, 0, NULL));
     STATUS(SHMKIT_OK, shmkit_lock_mark_consistent(lock));
-    give(lock);
+    release(lock);
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_lock_release(lock));
-    CHECK(told(lock).acquisitions == 1 && told(lock).owner_pid == 0 && told(lock).owner_ticket == 0);
+    CHECK(info_of(lock).acquisitions == 1 && info_of(lock).owner_pid == 0 && info_of(lock).owner_ticket == 0);
     STATUS(SHMKIT_OK, shmkit_lock_close(lock));
 }
 
-static void *release_elsewhere(void *lock)
+static void *release_in_a_thread(void *lock)
 {
-    give(lock);
+    release(lock);
     return NULL;
 }
 
-static void release_as_stranger(void *lock)
+static void release_as_non_owner(void *lock)
 {
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_lock_release(lock));
     STATUS(SHMKIT_ERR_WOULD_BLOCK, shmkit_lock_acquire(lock, SHMKIT_NOWAIT, 0, NULL));
@@ -35,9 +35,9 @@ static void test_owner_is_a_process(void)
 {
     LOCK *lock = unnamed();
     pthread_t thread;
-    take(lock);
-    CHECK(check_fork(release_as_stranger, lock) == 0);
-    CHECK(pthread_create(&thread, NULL, release_elsewhere, lock) == 0 && pthread_join(thread, NULL) == 0);
+    acquire(lock);
+    CHECK(check_fork(release_as_non_owner, lock) == 0);
+    CHECK(pthread_create(&thread, NULL, release_in_a_thread, lock) == 0 && pthread_join(thread, NULL) == 0);
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_lock_release(lock));
     STATUS(SHMKIT_OK, shmkit_lock_close(lock));
 }
@@ -50,23 +50,23 @@ static void test_transferable(void)
     options.flags = SHMKIT_LOCK_TRANSFERABLE;
     STATUS(SHMKIT_OK, shmkit_lock_create_at(segment, 0, &options, &lock));
     STATUS(SHMKIT_ERR_INVALID, shmkit_lock_create_at(segment, 0, NULL, &none));
-    /* Whoever opens it need not know how it was made. */
+    /* An opener may omit the flag; the lock keeps it. */
     STATUS(SHMKIT_OK, shmkit_lock_open_at(segment, 0, NULL, &same));
-    CHECK(told(same).flags == SHMKIT_LOCK_TRANSFERABLE && none == NULL);
+    CHECK(info_of(same).flags == SHMKIT_LOCK_TRANSFERABLE && none == NULL);
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_lock_release(same));
-    take(lock);
-    CHECK(check_fork(give, same) == 0);
+    acquire(lock);
+    CHECK(check_fork(release, same) == 0);
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_lock_release(lock));
-    struct holder owner = holder_start(take, take, lock);
+    struct holder owner = holder_start(acquire, acquire, lock);
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_lock_mark_consistent(same));
-    give(same);
-    holder_leave(owner);
-    /* Its last owner has ended; the mark of that goes with the lock when a stranger releases it. */
-    uint32_t recovered = 7;
-    STATUS(SHMKIT_OK, shmkit_lock_acquire(same, SHMKIT_FOREVER, 0, &recovered));
-    CHECK(recovered == 1);
-    CHECK(check_fork(give, lock) == 0);
-    CHECK(told(lock).flags == (SHMKIT_LOCK_OWNER_DIED | SHMKIT_LOCK_TRANSFERABLE));
+    release(same);
+    holder_finish(owner);
+    /* The last owner has ended. The owner-died mark stays when a process that is not the owner releases the lock. */
+    uint32_t owner_died = 7;
+    STATUS(SHMKIT_OK, shmkit_lock_acquire(same, SHMKIT_FOREVER, 0, &owner_died));
+    CHECK(owner_died == 1);
+    CHECK(check_fork(release, lock) == 0);
+    CHECK(info_of(lock).flags == (SHMKIT_LOCK_OWNER_DIED | SHMKIT_LOCK_TRANSFERABLE));
     STATUS(SHMKIT_OK, shmkit_lock_close(lock));
     STATUS(SHMKIT_OK, shmkit_lock_close(same));
     STATUS(SHMKIT_OK, shmkit_segment_close(segment));
@@ -74,8 +74,8 @@ static void test_transferable(void)
     STATUS(SHMKIT_OK, shmkit_lock_create("transferable", &options, &lock));
     STATUS(SHMKIT_ERR_INVALID, shmkit_lock_open_or_create("transferable", NULL, &none));
     STATUS(SHMKIT_OK, shmkit_lock_open_or_create("transferable", &options, &same));
-    take(lock);
-    CHECK(check_fork(give, same) == 0);
+    acquire(lock);
+    CHECK(check_fork(release, same) == 0);
     STATUS(SHMKIT_OK, shmkit_lock_unlink(same));
     STATUS(SHMKIT_OK, shmkit_lock_close(same));
     STATUS(SHMKIT_OK, shmkit_lock_close(lock));
@@ -83,7 +83,7 @@ static void test_transferable(void)
 
 static void tests(void)
 {
-    test_one_at_a_time();
+    test_acquire_and_release();
     test_owner_is_a_process();
     test_transferable();
     test_waits();

@@ -1,8 +1,9 @@
-/* Full segments, as C has them: the control area, the lock that each has, and names that go with their last user. */
+/* Managed segments in C: the control area, the built-in lock, and ephemeral segments. */
 #define NOUN lock
 #include "locks.h"
 
-static const shmkit_segment_options FULL = {.struct_size = sizeof(shmkit_segment_options), .flags = SHMKIT_SEGMENT_MANAGED};
+static const shmkit_segment_options MANAGED = {.struct_size = sizeof(shmkit_segment_options),
+                                               .flags = SHMKIT_SEGMENT_MANAGED};
 static const shmkit_segment_options EPHEMERAL = {.struct_size = sizeof(shmkit_segment_options),
                                                  .flags = SHMKIT_SEGMENT_MANAGED | SHMKIT_SEGMENT_EPHEMERAL};
 
@@ -10,20 +11,20 @@ static void test_control_area(void)
 {
     shmkit_segment *made = NULL, *opened = NULL;
     shmkit_segment_info info = {.struct_size = sizeof info}, other = {.struct_size = sizeof other};
-    shmkit_segment_options options = FULL;
+    shmkit_segment_options options = MANAGED;
     void *data = NULL, *again = NULL;
     uint64_t found = 0;
     struct stat file;
     options.capacity = 1 << 20;
     options.participants = 200;
-    STATUS(SHMKIT_OK, shmkit_segment_create("full", 5000, &options, &made));
-    STATUS(SHMKIT_OK, shmkit_segment_open("full", 5000, NULL, &opened));
+    STATUS(SHMKIT_OK, shmkit_segment_create("managed", 5000, &options, &made));
+    STATUS(SHMKIT_OK, shmkit_segment_open("managed", 5000, NULL, &opened));
     STATUS(SHMKIT_OK, shmkit_segment_stat(made, &info));
     STATUS(SHMKIT_OK, shmkit_segment_stat(opened, &other));
     CHECK(info.flags == (SHMKIT_SEGMENT_MANAGED | SHMKIT_SEGMENT_CREATED) && other.flags == SHMKIT_SEGMENT_MANAGED);
     CHECK(info.participants == 200 && info.control_bytes % 4096 == 0 && info.control_bytes >= 200 * 64);
     CHECK(info.id != 0 && info.id == other.id && info.size == 5000 && other.capacity == info.capacity);
-    CHECK(stat(check_path("full"), &file) == 0 && (uint64_t)file.st_size == info.control_bytes + 5000);
+    CHECK(stat(check_path("managed"), &file) == 0 && (uint64_t)file.st_size == info.control_bytes + 5000);
     STATUS(SHMKIT_OK, shmkit_segment_capacity(opened, &found));
     CHECK(found >= 1 << 20);
     STATUS(SHMKIT_OK, shmkit_segment_data(made, &data));
@@ -40,19 +41,19 @@ static void test_control_area(void)
     STATUS(SHMKIT_OK, shmkit_segment_close(opened));
 }
 
-static void test_either_form(void)
+static void test_plain_and_managed(void)
 {
     shmkit_segment *plain = NULL, *made = NULL, *bare = NULL, *none = NULL;
-    shmkit_segment_options options = FULL;
+    shmkit_segment_options options = MANAGED;
     shmkit_segment_info info = {.struct_size = sizeof info};
     void *data = NULL;
     const uint32_t wrong[] = {4097, UINT32_MAX};
     STATUS(SHMKIT_OK, shmkit_segment_create("plain", 4096, NULL, &plain));
-    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_segment_open("plain", 0, &FULL, &none));
-    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_segment_open_or_create("plain", 1, &FULL, &none));
-    made = managed_segment("full", 64);
+    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_segment_open("plain", 0, &MANAGED, &none));
+    STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_segment_open_or_create("plain", 1, &MANAGED, &none));
+    made = managed_segment("managed", 64);
     options.flags = SHMKIT_SEGMENT_PLAIN;
-    STATUS(SHMKIT_OK, shmkit_segment_open("full", 0, &options, &bare));
+    STATUS(SHMKIT_OK, shmkit_segment_open("managed", 0, &options, &bare));
     STATUS(SHMKIT_OK, shmkit_segment_stat(bare, &info));
     STATUS(SHMKIT_OK, shmkit_segment_data(bare, &data));
     CHECK(info.flags == 0 && info.participants == 0 && memcmp(data, "shmkit\r\x1a", 8) == 0);
@@ -61,7 +62,7 @@ static void test_either_form(void)
     options.flags = SHMKIT_SEGMENT_EPHEMERAL;
     STATUS(SHMKIT_ERR_INVALID, shmkit_segment_create("a", 1, &options, &none));
     for (size_t at = 0; at < sizeof wrong / sizeof *wrong; at++) {
-        options = FULL;
+        options = MANAGED;
         options.participants = wrong[at];
         STATUS(SHMKIT_ERR_INVALID, shmkit_segment_create("a", 1, &options, &none));
     }
@@ -75,14 +76,14 @@ static void test_either_form(void)
 
 static void test_built_in_lock(void)
 {
-    shmkit_segment *made = managed_segment("full", 64), *plain = NULL, *reader = NULL;
+    shmkit_segment *made = managed_segment("managed", 64), *plain = NULL, *reader = NULL;
     shmkit_segment_options reading = {.struct_size = sizeof reading, .flags = SHMKIT_SEGMENT_READONLY};
     LOCK *lock = NULL, *same = NULL, *none = NULL;
-    uint32_t recovered = 7;
+    uint32_t owner_died = 7;
     int32_t fd = -1;
     uint64_t offset = 7;
     STATUS(SHMKIT_OK, shmkit_segment_create(NULL, 4096, NULL, &plain));
-    STATUS(SHMKIT_OK, shmkit_segment_open("full", 0, &reading, &reader));
+    STATUS(SHMKIT_OK, shmkit_segment_open("managed", 0, &reading, &reader));
     STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_segment_lock(plain, &none));
     STATUS(SHMKIT_ERR_PERMISSION, shmkit_segment_lock(reader, &none));
     STATUS(SHMKIT_ERR_INVALID, shmkit_segment_lock(NULL, &none));
@@ -90,40 +91,40 @@ static void test_built_in_lock(void)
     CHECK(none == NULL);
     STATUS(SHMKIT_OK, shmkit_segment_lock(made, &lock));
     STATUS(SHMKIT_OK, shmkit_segment_lock(made, &same));
-    take(lock);
+    acquire(lock);
     STATUS(SHMKIT_ERR_WOULD_BLOCK, shmkit_lock_acquire(same, SHMKIT_NOWAIT, 0, NULL));
-    give(same);
-    holder_kill(holder_start(take, give, lock));
+    release(same);
+    holder_kill(holder_start(acquire, release, lock));
     STATUS(SHMKIT_ERR_INVALID, shmkit_lock_fd(lock, &fd, &offset));
     STATUS(SHMKIT_ERR_INVALID, shmkit_lock_unlink(lock));
     STATUS(SHMKIT_OK, shmkit_segment_unlink(made));
     STATUS(SHMKIT_OK, shmkit_segment_close(made));
     STATUS(SHMKIT_ERR_CLOSED, shmkit_segment_lock(made, &none));
-    STATUS(SHMKIT_OK, shmkit_lock_acquire(lock, SHMKIT_FOREVER, 0, &recovered));
-    CHECK(recovered == 1 && told(same).recoveries == 1);
-    give(lock);
+    STATUS(SHMKIT_OK, shmkit_lock_acquire(lock, SHMKIT_FOREVER, 0, &owner_died));
+    CHECK(owner_died == 1 && info_of(same).recoveries == 1);
+    release(lock);
     STATUS(SHMKIT_OK, shmkit_lock_close(lock));
     STATUS(SHMKIT_OK, shmkit_lock_close(same));
     STATUS(SHMKIT_OK, shmkit_segment_close(plain));
     STATUS(SHMKIT_OK, shmkit_segment_close(reader));
 }
 
-static void use(void *handle)
+static void acquire_lock_of(void *handle)
 {
     LOCK *lock = NULL;
     STATUS(SHMKIT_OK, shmkit_segment_lock(handle, &lock));
-    take(lock);
+    acquire(lock);
 }
 
-static void hold_it(void *name)
+static void hold_ephemeral(void *name)
 {
     static shmkit_segment *segment;
     STATUS(SHMKIT_OK, shmkit_segment_open_or_create(name, 64, &EPHEMERAL, &segment));
-    use(segment);
+    acquire_lock_of(segment);
 }
 
-/* Collects, and returns how many segments that removed. */
-static uint64_t collect(void)
+/* Runs shmkit_segment_gc and returns the number of segments that it removed. */
+static uint64_t collect_garbage(void)
 {
     uint64_t removed = 77;
     STATUS(SHMKIT_OK, shmkit_segment_gc(NULL, 0, &removed));
@@ -141,36 +142,36 @@ static void test_ephemeral(void)
     STATUS(SHMKIT_OK, shmkit_segment_stat(opened, &info));
     CHECK(info.flags == (SHMKIT_SEGMENT_MANAGED | SHMKIT_SEGMENT_EPHEMERAL));
     STATUS(SHMKIT_OK, shmkit_segment_open("brief", 0, &reading, &reader));
-    CHECK(collect() == 0);
+    CHECK(collect_garbage() == 0);
     STATUS(SHMKIT_OK, shmkit_segment_close(made));
     STATUS(SHMKIT_OK, shmkit_segment_lock(opened, &lock));
     STATUS(SHMKIT_OK, shmkit_segment_close(opened));
     STATUS(SHMKIT_OK, shmkit_lock_close(lock));
-    CHECK(collect() == 0 && check_entries() == 1);
+    CHECK(collect_garbage() == 0 && check_entries() == 1);
     STATUS(SHMKIT_OK, shmkit_segment_close(reader));
-    CHECK(check_entries() == 0 && collect() == 0);
+    CHECK(check_entries() == 0 && collect_garbage() == 0);
 
-    /* A lock keeps it, when the segment's own handle is closed. */
+    /* After the segment's handle is closed, a handle of its lock keeps the segment. */
     STATUS(SHMKIT_OK, shmkit_segment_create("brief", 64, &EPHEMERAL, &made));
     STATUS(SHMKIT_OK, shmkit_segment_lock(made, &lock));
     STATUS(SHMKIT_OK, shmkit_segment_close(made));
-    CHECK(collect() == 0 && check_entries() == 1);
+    CHECK(collect_garbage() == 0 && check_entries() == 1);
     STATUS(SHMKIT_OK, shmkit_lock_close(lock));
     CHECK(check_entries() == 0);
 
-    struct holder one = holder_start(hold_it, nothing, "brief");
-    CHECK(collect() == 0 && check_entries() == 1);
+    struct holder user = holder_start(hold_ephemeral, do_nothing, "brief");
+    CHECK(collect_garbage() == 0 && check_entries() == 1);
     STATUS(SHMKIT_OK, shmkit_segment_open("brief", 0, NULL, &opened));
-    holder_kill(one);
-    CHECK(collect() == 0 && check_entries() == 1);
+    holder_kill(user);
+    CHECK(collect_garbage() == 0 && check_entries() == 1);
     STATUS(SHMKIT_OK, shmkit_segment_close(opened));
     CHECK(check_entries() == 0);
-    holder_kill(holder_start(hold_it, nothing, "brief"));
-    holder_kill(holder_start(hold_it, nothing, "shorter"));
-    CHECK(check_entries() == 2 && collect() == 2 && check_entries() == 0);
+    holder_kill(holder_start(hold_ephemeral, do_nothing, "brief"));
+    holder_kill(holder_start(hold_ephemeral, do_nothing, "shorter"));
+    CHECK(check_entries() == 2 && collect_garbage() == 2 && check_entries() == 0);
 }
 
-static void test_gc_leaves_the_rest(void)
+static void test_gc_keeps_all_other_files(void)
 {
     shmkit_segment *segment = managed_segment("lasting", 64);
     uint64_t removed = 77;
@@ -181,23 +182,23 @@ static void test_gc_leaves_the_rest(void)
     check_file("empty", 0);
     CHECK(mkdir(check_path("folder"), 0700) == 0 && mkfifo(check_path("fifo"), 0600) == 0);
     CHECK(symlink("lasting", check_path("link")) == 0);
-    holder_kill(holder_start(hold_it, nothing, "brief"));
+    holder_kill(holder_start(hold_ephemeral, do_nothing, "brief"));
     STATUS(SHMKIT_ERR_INVALID, shmkit_segment_gc(NULL, 2, &removed));
     STATUS(SHMKIT_ERR_NOT_FOUND, shmkit_segment_gc("/nowhere", 0, &removed));
     STATUS(SHMKIT_ERR_INVALID, shmkit_segment_gc(NULL, 0, (uint64_t *)((uintptr_t)&removed + 1)));
     CHECK(removed == 77 && check_entries() == 8);
     STATUS(SHMKIT_OK, shmkit_segment_gc(check_folder, SHMKIT_INTERRUPTIBLE, NULL));
-    CHECK(check_entries() == 7 && collect() == 0 && check_entries() == 7);
-    check_empty();
+    CHECK(check_entries() == 7 && collect_garbage() == 0 && check_entries() == 7);
+    check_clear_folder();
 }
 
 static void tests(void)
 {
     test_control_area();
-    test_either_form();
+    test_plain_and_managed();
     test_built_in_lock();
     test_ephemeral();
-    test_gc_leaves_the_rest();
+    test_gc_keeps_all_other_files();
 }
 
 int main(void)

@@ -1,4 +1,4 @@
-/* Queues, as C has them: what is put and got, in place and at once, who waits, who dies, and bad arguments. */
+/* Queues in C: put and get, several messages, reserve and lease, waits, deaths, shutdown, and bad arguments. */
 #include "check.h"
 #include "holder.h"
 
@@ -26,7 +26,7 @@ static QUEUE *unnamed(uint64_t capacity, uint64_t maxsize, uint32_t flags)
     return queue;
 }
 
-static shmkit_queue_info told(const QUEUE *queue)
+static shmkit_queue_info info_of(const QUEUE *queue)
 {
     shmkit_queue_info info = {.struct_size = sizeof info};
     STATUS(SHMKIT_OK, shmkit_queue_stat(queue, &info));
@@ -34,17 +34,17 @@ static shmkit_queue_info told(const QUEUE *queue)
     return info;
 }
 
-static shmkit_status attempt(QUEUE *queue, const char *text)
+static shmkit_status try_put(QUEUE *queue, const char *text)
 {
     return shmkit_queue_put(queue, text, strlen(text), SHMKIT_NOWAIT, 0);
 }
 
 static void put(QUEUE *queue, const char *text)
 {
-    STATUS(SHMKIT_OK, attempt(queue, text));
+    STATUS(SHMKIT_OK, try_put(queue, text));
 }
 
-/* Gets a message that must come, and must be this one. */
+/* Gets a message, and checks its text. */
 static void get(QUEUE *queue, const char *text)
 {
     char buffer[64];
@@ -53,8 +53,8 @@ static void get(QUEUE *queue, const char *text)
     CHECK(size == strlen(text) && memcmp(buffer, text, size) == 0);
 }
 
-/* What a get says for which there is nothing. */
-static shmkit_status look(QUEUE *queue, int64_t timeout)
+/* Returns the status of a get that must return no message. */
+static shmkit_status get_nothing(QUEUE *queue, int64_t timeout)
 {
     char byte = 'x';
     uint64_t size = 7;
@@ -63,7 +63,7 @@ static shmkit_status look(QUEUE *queue, int64_t timeout)
     return status;
 }
 
-/* Leases a message that must come, and must be this one; returns its token. */
+/* Leases a message, checks its text and the number of attempts, and returns its token. */
 static uint64_t lease(QUEUE *queue, const char *text, uint32_t attempts)
 {
     const void *data = NULL;
@@ -77,38 +77,38 @@ static uint64_t lease(QUEUE *queue, const char *text, uint32_t attempts)
 
 static uint64_t reserve(QUEUE *queue, uint64_t size, char **data)
 {
-    void *place = NULL;
+    void *room = NULL;
     uint64_t token = 7;
-    STATUS(SHMKIT_OK, shmkit_queue_reserve(queue, size, SHMKIT_FOREVER, 0, &place, &token));
-    CHECK(place != NULL && (uintptr_t)place % 32 == 0);
-    *data = (char *)place;
+    STATUS(SHMKIT_OK, shmkit_queue_reserve(queue, size, SHMKIT_FOREVER, 0, &room, &token));
+    CHECK(room != NULL && (uintptr_t)room % 32 == 0);
+    *data = (char *)room;
     return token;
 }
 
-static void done(QUEUE *queue)
+static void close_queue(QUEUE *queue)
 {
     STATUS(SHMKIT_OK, shmkit_queue_close(queue));
 }
 
-static void test_in_and_out(void)
+static void test_put_and_get(void)
 {
     QUEUE *queue = NULL;
     char buffer[8];
     uint64_t size = 7;
-    uint32_t is = 7;
+    uint32_t full = 7;
     STATUS(SHMKIT_OK, shmkit_queue_create(NULL, NULL, &queue));
-    STATUS(SHMKIT_ERR_EMPTY, look(queue, SHMKIT_NOWAIT));
-    STATUS(SHMKIT_ERR_TIMEOUT, look(queue, 2000000));
+    STATUS(SHMKIT_ERR_EMPTY, get_nothing(queue, SHMKIT_NOWAIT));
+    STATUS(SHMKIT_ERR_TIMEOUT, get_nothing(queue, 2000000));
     put(queue, "one");
     put(queue, "");
     STATUS(SHMKIT_OK, shmkit_queue_put(queue, NULL, 0, SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE));
     put(queue, "the last of them");
-    CHECK(told(queue).messages == 4 && told(queue).bytes == 19);
-    /* The beginning, and how long the whole is. */
+    CHECK(info_of(queue).messages == 4 && info_of(queue).bytes == 19);
+    /* A peek copies the beginning and returns the size of the whole message. */
     STATUS(SHMKIT_OK, shmkit_queue_peek(queue, buffer, 2, SHMKIT_NOWAIT, 0, &size));
     CHECK(size == 3 && memcmp(buffer, "on", 2) == 0);
     STATUS(SHMKIT_OK, shmkit_queue_peek(queue, NULL, 0, SHMKIT_NOWAIT, 0, &size));
-    CHECK(size == 3 && told(queue).messages == 4);
+    CHECK(size == 3 && info_of(queue).messages == 4);
     get(queue, "one");
     get(queue, "");
     get(queue, "");
@@ -116,14 +116,14 @@ static void test_in_and_out(void)
     CHECK(size == 3);
     get(queue, "the last of them");
     STATUS(SHMKIT_ERR_EMPTY, shmkit_queue_peek(queue, NULL, 0, SHMKIT_NOWAIT, 0, &size));
-    STATUS(SHMKIT_OK, shmkit_queue_is_full(queue, &is));
-    CHECK(is == 0 && size == 3 && told(queue).puts == 4 && told(queue).gets == 4);
-    CHECK(told(queue).capacity == UINT64_C(64) << 30 && told(queue).largest == UINT64_C(32) << 30);
-    CHECK(told(queue).maxsize == 0 && told(queue).max_bytes == 0 && told(queue).flags == 0);
-    done(queue);
+    STATUS(SHMKIT_OK, shmkit_queue_is_full(queue, &full));
+    CHECK(full == 0 && size == 3 && info_of(queue).puts == 4 && info_of(queue).gets == 4);
+    CHECK(info_of(queue).capacity == UINT64_C(64) << 30 && info_of(queue).largest == UINT64_C(32) << 30);
+    CHECK(info_of(queue).maxsize == 0 && info_of(queue).max_bytes == 0 && info_of(queue).flags == 0);
+    close_queue(queue);
 }
 
-static void test_large(void)
+static void test_large_messages(void)
 {
     enum { LARGE = 3 << 20 };
     QUEUE *queue = unnamed(0, 0, 0);
@@ -135,14 +135,14 @@ static void test_large(void)
         message[at] = (unsigned char)(at * 7);
     for (int times = 0; times < 10; times++)
         STATUS(SHMKIT_OK, shmkit_queue_put(queue, message, LARGE, SHMKIT_NOWAIT, 0));
-    CHECK(told(queue).memory >= 10 * LARGE);
+    CHECK(info_of(queue).memory >= 10 * LARGE);
     for (int times = 0; times < 10; times++) {
         memset(same, 0, LARGE);
         STATUS(SHMKIT_OK, shmkit_queue_get(queue, same, LARGE, SHMKIT_NOWAIT, 0, &size));
         CHECK(size == LARGE && memcmp(message, same, LARGE) == 0);
     }
-    STATUS(SHMKIT_ERR_EMPTY, look(queue, SHMKIT_NOWAIT));
-    done(queue);
+    STATUS(SHMKIT_ERR_EMPTY, get_nothing(queue, SHMKIT_NOWAIT));
+    close_queue(queue);
     free(message);
     free(same);
 }
@@ -154,44 +154,44 @@ static void test_bounds(void)
     char buffer[600] = {0};
     void *data = NULL;
     uint64_t token = 7;
-    uint32_t is = 7;
+    uint32_t full = 7;
     options.max_bytes = 100;
     STATUS(SHMKIT_OK, shmkit_queue_create(NULL, &options, &queue));
-    CHECK(told(queue).largest == 100 && told(queue).maxsize == 3 && told(queue).max_bytes == 100);
+    CHECK(info_of(queue).largest == 100 && info_of(queue).maxsize == 3 && info_of(queue).max_bytes == 100);
     STATUS(SHMKIT_ERR_TOO_LARGE, shmkit_queue_put(queue, buffer, 101, SHMKIT_FOREVER, 0));
     STATUS(SHMKIT_ERR_TOO_LARGE, shmkit_queue_reserve(queue, 101, SHMKIT_FOREVER, 0, &data, &token));
     STATUS(SHMKIT_OK, shmkit_queue_put(queue, buffer, 80, SHMKIT_NOWAIT, 0));
     STATUS(SHMKIT_ERR_FULL, shmkit_queue_put(queue, buffer, 21, SHMKIT_NOWAIT, 0));
     put(queue, "a");
     put(queue, "b");
-    STATUS(SHMKIT_ERR_FULL, attempt(queue, ""));
+    STATUS(SHMKIT_ERR_FULL, try_put(queue, ""));
     STATUS(SHMKIT_ERR_FULL, shmkit_queue_reserve(queue, 0, SHMKIT_NOWAIT, 0, &data, &token));
     STATUS(SHMKIT_ERR_TIMEOUT, shmkit_queue_put(queue, NULL, 0, 2000000, 0));
-    STATUS(SHMKIT_OK, shmkit_queue_is_full(queue, &is));
-    CHECK(is == 1 && data == NULL && token == 7);
-    done(queue);
+    STATUS(SHMKIT_OK, shmkit_queue_is_full(queue, &full));
+    CHECK(full == 1 && data == NULL && token == 7);
+    close_queue(queue);
 
     queue = unnamed(1024, 0, SHMKIT_QUEUE_FAIL);
-    CHECK(told(queue).largest == 512);
+    CHECK(info_of(queue).largest == 512);
     STATUS(SHMKIT_OK, shmkit_queue_put(queue, buffer, 512, SHMKIT_FOREVER, 0));
     STATUS(SHMKIT_ERR_TOO_LARGE, shmkit_queue_put(queue, buffer, 513, SHMKIT_FOREVER, 0));
     STATUS(SHMKIT_OK, shmkit_queue_put(queue, buffer, 400, SHMKIT_FOREVER, 0));
-    /* However long it would wait. */
+    /* With SHMKIT_QUEUE_FAIL a put never waits, whatever its timeout. */
     STATUS(SHMKIT_ERR_FULL, shmkit_queue_put(queue, buffer, 400, SHMKIT_FOREVER, 0));
-    CHECK(told(queue).flags == SHMKIT_QUEUE_FAIL && told(queue).messages == 2);
-    done(queue);
+    CHECK(info_of(queue).flags == SHMKIT_QUEUE_FAIL && info_of(queue).messages == 2);
+    close_queue(queue);
 
     queue = unnamed(0, 2, SHMKIT_QUEUE_OVERWRITE);
     put(queue, "a");
     put(queue, "b");
     put(queue, "c");
-    CHECK(told(queue).flags == SHMKIT_QUEUE_OVERWRITE && told(queue).overwritten == 1);
+    CHECK(info_of(queue).flags == SHMKIT_QUEUE_OVERWRITE && info_of(queue).overwritten == 1);
     get(queue, "b");
     get(queue, "c");
-    done(queue);
+    close_queue(queue);
 }
 
-static void test_several(void)
+static void test_put_many_and_get_many(void)
 {
     QUEUE *queue = unnamed(4096, 3, 0);
     const shmkit_queue_message messages[] = {{"one", 3}, {NULL, 0}, {"three", 5}, {"four", 4}};
@@ -218,13 +218,13 @@ static void test_several(void)
     STATUS(SHMKIT_ERR_EMPTY, shmkit_queue_get_many(queue, buffer, sizeof buffer, sizes, 4, SHMKIT_NOWAIT, 0, &count));
     STATUS(SHMKIT_ERR_TIMEOUT, shmkit_queue_get_many(queue, buffer, sizeof buffer, sizes, 4, 1, 0, &count));
     CHECK(count == 7);
-    /* Nothing is asked for. */
+    /* No messages are requested: the calls return at once. */
     STATUS(SHMKIT_OK, shmkit_queue_put_many(queue, NULL, 0, SHMKIT_FOREVER, 0, &count));
     CHECK(count == 0);
     count = 7;
     STATUS(SHMKIT_OK, shmkit_queue_get_many(queue, NULL, 0, NULL, 0, SHMKIT_FOREVER, 0, &count));
     CHECK(count == 0);
-    done(queue);
+    close_queue(queue);
 }
 
 static void test_reserve(void)
@@ -235,9 +235,9 @@ static void test_reserve(void)
     put(queue, "behind");
     uint64_t three = reserve(queue, 0, &third);
     memcpy(first, "first", 5);
-    memcpy(second, "nobody", 5);
-    STATUS(SHMKIT_ERR_EMPTY, look(queue, SHMKIT_NOWAIT));
-    shmkit_queue_info info = told(queue);
+    memcpy(second, "abort", 5);
+    STATUS(SHMKIT_ERR_EMPTY, get_nothing(queue, SHMKIT_NOWAIT));
+    shmkit_queue_info info = info_of(queue);
     CHECK(info.messages == 1 && info.reserved == 3 && info.held_up_by_pid == (uint32_t)getpid());
     CHECK(info.held_up_by_ticket != 0 && info.held_up_by_namespace != 0);
     STATUS(SHMKIT_ERR_WOULD_BLOCK, shmkit_queue_join(queue, SHMKIT_NOWAIT, 0));
@@ -255,11 +255,11 @@ static void test_reserve(void)
     get(queue, "behind");
     get(queue, "");
     STATUS(SHMKIT_OK, shmkit_queue_join(queue, SHMKIT_NOWAIT, 0));
-    CHECK(told(queue).skipped == 1 && told(queue).held_up_by_ticket == 0);
-    done(queue);
+    CHECK(info_of(queue).skipped == 1 && info_of(queue).held_up_by_ticket == 0);
+    close_queue(queue);
 }
 
-static void touch_what_is_another_process_own(void *argument)
+static void use_tokens_of_another_process(void *argument)
 {
     uint64_t *tokens = (uint64_t *)((void **)argument)[1];
     QUEUE *queue = (QUEUE *)((void **)argument)[0];
@@ -273,23 +273,23 @@ static void test_lease(void)
 {
     QUEUE *queue = unnamed(0, 0, 0);
     const void *data = NULL;
-    char *place = NULL;
+    char *room = NULL;
     uint64_t size = 7, token = 7, none[] = {0, 1, 32, UINT64_MAX};
     put(queue, "a");
     put(queue, "b");
     uint64_t first = lease(queue, "a", 1);
-    uint64_t tokens[] = {first, reserve(queue, 8, &place)};
+    uint64_t tokens[] = {first, reserve(queue, 8, &room)};
     void *argument[] = {queue, tokens};
-    CHECK(check_fork(touch_what_is_another_process_own, argument) == 0);
+    CHECK(check_fork(use_tokens_of_another_process, argument) == 0);
     STATUS(SHMKIT_OK, shmkit_queue_abort(queue, tokens[1]));
-    CHECK(told(queue).leased == 1 && told(queue).messages == 1);
+    CHECK(info_of(queue).leased == 1 && info_of(queue).messages == 1);
     get(queue, "b");
-    STATUS(SHMKIT_ERR_EMPTY, look(queue, SHMKIT_NOWAIT));
+    STATUS(SHMKIT_ERR_EMPTY, get_nothing(queue, SHMKIT_NOWAIT));
     STATUS(SHMKIT_OK, shmkit_queue_nack(queue, first));
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_queue_nack(queue, first));
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_queue_ack(queue, first));
     put(queue, "c");
-    /* What was given back comes first. */
+    /* The message that was returned by nack comes first. */
     uint64_t again = lease(queue, "a", 2);
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_queue_commit(queue, again, 0));
     STATUS(SHMKIT_OK, shmkit_queue_ack(queue, again));
@@ -303,13 +303,13 @@ static void test_lease(void)
     }
     STATUS(SHMKIT_ERR_EMPTY, shmkit_queue_lease(queue, SHMKIT_NOWAIT, 0, &data, &size, &token, NULL));
     STATUS(SHMKIT_ERR_TIMEOUT, shmkit_queue_lease(queue, 1, 0, &data, &size, &token, NULL));
-    CHECK(data == NULL && size == 7 && token == 7 && told(queue).redelivered == 1);
-    /* How often is not wanted. */
+    CHECK(data == NULL && size == 7 && token == 7 && info_of(queue).redelivered == 1);
+    /* The output for the number of attempts may be NULL. */
     put(queue, "d");
     STATUS(SHMKIT_OK, shmkit_queue_lease(queue, SHMKIT_NOWAIT, 0, &data, &size, &token, NULL));
     STATUS(SHMKIT_OK, shmkit_queue_ack(queue, token));
     STATUS(SHMKIT_OK, shmkit_queue_join(queue, SHMKIT_FOREVER, 0));
-    done(queue);
+    close_queue(queue);
 }
 
 static void lease_a(void *queue)
@@ -338,14 +338,14 @@ static void put_b(void *queue)
     STATUS(SHMKIT_OK, shmkit_queue_put((QUEUE *)queue, "b", 1, SHMKIT_FOREVER, 0));
 }
 
-static void wait_for_the_end(void *queue)
+static void join(void *queue)
 {
     STATUS(SHMKIT_OK, shmkit_queue_join((QUEUE *)queue, SHMKIT_FOREVER, 0));
 }
 
 static void await_sleepers(const QUEUE *queue, uint64_t gets, uint64_t puts)
 {
-    while (told(queue).get_waits < gets || told(queue).put_waits < puts)
+    while (info_of(queue).get_waits < gets || info_of(queue).put_waits < puts)
         usleep(200);
 }
 
@@ -361,47 +361,47 @@ static void test_waits(void)
     await_sleepers(queue, 1, 1);
     get(queue, "a");
     CHECK(holder_end(producer) == 0);
-    struct holder joiner = holder_run(wait_for_the_end, queue);
+    struct holder joiner = holder_run(join, queue);
     await_sleepers(queue, 1, 2);
     get(queue, "b");
     CHECK(holder_end(joiner) == 0);
-    done(queue);
+    close_queue(queue);
 }
 
-static void test_death(void)
+static void test_deaths_of_consumers_and_producers(void)
 {
     QUEUE *queue = unnamed(0, 2, 0);
     put(queue, "a");
-    struct holder lessee = holder_start(lease_a, nothing, queue);
-    STATUS(SHMKIT_ERR_EMPTY, look(queue, SHMKIT_NOWAIT));
+    struct holder lessee = holder_start(lease_a, do_nothing, queue);
+    STATUS(SHMKIT_ERR_EMPTY, get_nothing(queue, SHMKIT_NOWAIT));
     holder_kill(lessee);
     uint64_t token = lease(queue, "a", 2);
     STATUS(SHMKIT_OK, shmkit_queue_ack(queue, token));
-    CHECK(told(queue).redelivered == 1);
-    /* Who ends by itself is as dead, and somebody may be asleep when it happens. */
+    CHECK(info_of(queue).redelivered == 1);
+    /* A process that exits counts as dead too: a sleeping consumer gets the message of its lease. */
     put(queue, "a");
-    lessee = holder_start(lease_a, nothing, queue);
-    uint64_t slept = told(queue).get_waits;
+    lessee = holder_start(lease_a, do_nothing, queue);
+    uint64_t slept = info_of(queue).get_waits;
     struct holder consumer = holder_run(get_a, queue);
     await_sleepers(queue, slept + 1, 0);
-    holder_leave(lessee);
+    holder_finish(lessee);
     CHECK(holder_end(consumer) == 0);
-    /* What was reserved is skipped, and its room is had by others. */
-    struct holder reserver = holder_start(reserve_some, nothing, queue);
+    /* If a producer dies with a reservation, consumers skip it and producers use its room. */
+    struct holder reserver = holder_start(reserve_some, do_nothing, queue);
     put(queue, "b");
-    CHECK(told(queue).held_up_by_pid == (uint32_t)reserver.pid);
-    STATUS(SHMKIT_ERR_EMPTY, look(queue, SHMKIT_NOWAIT));
-    STATUS(SHMKIT_ERR_FULL, attempt(queue, "c"));
-    slept = told(queue).get_waits;
+    CHECK(info_of(queue).held_up_by_pid == (uint32_t)reserver.pid);
+    STATUS(SHMKIT_ERR_EMPTY, get_nothing(queue, SHMKIT_NOWAIT));
+    STATUS(SHMKIT_ERR_FULL, try_put(queue, "c"));
+    slept = info_of(queue).get_waits;
     consumer = holder_run(get_b, queue);
     struct holder producer = holder_run(put_b, queue);
     await_sleepers(queue, slept + 1, 1);
     holder_kill(reserver);
     CHECK(holder_end(consumer) == 0 && holder_end(producer) == 0);
     get(queue, "b");
-    CHECK(told(queue).skipped == 1);
+    CHECK(info_of(queue).skipped == 1);
     STATUS(SHMKIT_OK, shmkit_queue_join(queue, SHMKIT_NOWAIT, 0));
-    done(queue);
+    close_queue(queue);
 }
 
 static void ends_at_the_third_call(void *queue)
@@ -411,7 +411,7 @@ static void ends_at_the_third_call(void *queue)
     uint64_t out = 7;
     const void *data = NULL;
     const uint32_t flags = SHMKIT_INTERRUPTIBLE;
-    STATUS(SHMKIT_OK, shmkit_set_interrupt(third_time, &calls));
+    STATUS(SHMKIT_OK, shmkit_set_interrupt(interrupt_third_call, &calls));
     STATUS(SHMKIT_ERR_INTERRUPTED, shmkit_queue_get((QUEUE *)queue, buffer, 8, SHMKIT_FOREVER, flags, &out));
     CHECK(calls == 3);
     calls = 0;
@@ -427,18 +427,18 @@ static void ends_at_the_third_call(void *queue)
 
 static void test_interrupts(void)
 {
-    /* Held up, full and not finished, all at once. */
+    /* A reservation holds up the queue, fills it, and keeps a join waiting. */
     QUEUE *queue = unnamed(0, 1, 0);
     char *data = NULL;
     uint64_t token = reserve(queue, 1, &data);
     CHECK(check_fork(ends_at_the_third_call, queue) == 0);
     STATUS(SHMKIT_OK, shmkit_queue_abort(queue, token));
-    done(queue);
+    close_queue(queue);
 }
 
-static void told_of_the_end(void *queue)
+static void get_fails_after_shutdown(void *queue)
 {
-    STATUS(SHMKIT_ERR_SHUT_DOWN, look((QUEUE *)queue, SHMKIT_FOREVER));
+    STATUS(SHMKIT_ERR_SHUT_DOWN, get_nothing((QUEUE *)queue, SHMKIT_FOREVER));
 }
 
 static void test_shutdown(void)
@@ -446,34 +446,34 @@ static void test_shutdown(void)
     QUEUE *queue = unnamed(0, 0, 0);
     char *data = NULL;
     uint64_t token = 7, put_out = 7;
-    void *place = NULL;
+    void *room = NULL;
     const shmkit_queue_message message = {"late", 4};
-    struct holder consumer = holder_run(told_of_the_end, queue);
+    struct holder consumer = holder_run(get_fails_after_shutdown, queue);
     await_sleepers(queue, 1, 0);
     STATUS(SHMKIT_OK, shmkit_queue_shutdown(queue));
     CHECK(holder_end(consumer) == 0);
-    done(queue);
+    close_queue(queue);
 
     queue = unnamed(0, 0, 0);
     put(queue, "left");
     uint64_t reserved = reserve(queue, 4, &data);
     STATUS(SHMKIT_OK, shmkit_queue_shutdown(queue));
     STATUS(SHMKIT_OK, shmkit_queue_shutdown(queue));
-    CHECK(told(queue).flags == SHMKIT_QUEUE_SHUTDOWN);
-    STATUS(SHMKIT_ERR_SHUT_DOWN, attempt(queue, "late"));
+    CHECK(info_of(queue).flags == SHMKIT_QUEUE_SHUTDOWN);
+    STATUS(SHMKIT_ERR_SHUT_DOWN, try_put(queue, "late"));
     STATUS(SHMKIT_ERR_SHUT_DOWN, shmkit_queue_put_many(queue, &message, 1, SHMKIT_NOWAIT, 0, &put_out));
-    STATUS(SHMKIT_ERR_SHUT_DOWN, shmkit_queue_reserve(queue, 1, SHMKIT_NOWAIT, 0, &place, &token));
-    CHECK(put_out == 7 && token == 7 && place == NULL);
+    STATUS(SHMKIT_ERR_SHUT_DOWN, shmkit_queue_reserve(queue, 1, SHMKIT_NOWAIT, 0, &room, &token));
+    CHECK(put_out == 7 && token == 7 && room == NULL);
     token = lease(queue, "left", 1);
     memcpy(data, "last", 4);
     STATUS(SHMKIT_OK, shmkit_queue_commit(queue, reserved, 4));
     STATUS(SHMKIT_OK, shmkit_queue_nack(queue, token));
     get(queue, "left");
     get(queue, "last");
-    STATUS(SHMKIT_ERR_SHUT_DOWN, look(queue, SHMKIT_FOREVER));
-    STATUS(SHMKIT_ERR_SHUT_DOWN, look(queue, SHMKIT_NOWAIT));
+    STATUS(SHMKIT_ERR_SHUT_DOWN, get_nothing(queue, SHMKIT_FOREVER));
+    STATUS(SHMKIT_ERR_SHUT_DOWN, get_nothing(queue, SHMKIT_NOWAIT));
     STATUS(SHMKIT_OK, shmkit_queue_join(queue, SHMKIT_FOREVER, 0));
-    done(queue);
+    close_queue(queue);
 }
 
 static bool readable(int32_t fd, int timeout)
@@ -489,23 +489,23 @@ static void test_fileno(void)
     STATUS(SHMKIT_ERR_INVALID, shmkit_queue_fileno(queue, 2, &messages));
     STATUS(SHMKIT_ERR_INVALID, shmkit_queue_fileno(queue, SHMKIT_QUEUE_ROOM, NULL));
     CHECK(messages == -7);
-    struct holder other = holder_start(nothing, put_b, queue);
+    struct holder other = holder_start(do_nothing, put_b, queue);
     STATUS(SHMKIT_OK, shmkit_queue_fileno(queue, SHMKIT_QUEUE_MESSAGES, &messages));
     STATUS(SHMKIT_OK, shmkit_queue_fileno(queue, SHMKIT_QUEUE_ROOM, &room));
     STATUS(SHMKIT_OK, shmkit_queue_fileno(queue, SHMKIT_QUEUE_ROOM, &same));
     CHECK(messages != room && same == room && !readable(messages, 0) && readable(room, -1));
-    holder_leave(other);
+    holder_finish(other);
     CHECK(readable(messages, -1));
     while (readable(room, 0))
-        STATUS(SHMKIT_ERR_FULL, attempt(queue, "full"));
+        STATUS(SHMKIT_ERR_FULL, try_put(queue, "full"));
     get(queue, "b");
     CHECK(readable(room, -1));
     while (readable(messages, 0))
-        STATUS(SHMKIT_ERR_EMPTY, look(queue, SHMKIT_NOWAIT));
-    done(queue);
+        STATUS(SHMKIT_ERR_EMPTY, get_nothing(queue, SHMKIT_NOWAIT));
+    close_queue(queue);
 }
 
-static void no_descriptor(void *queue)
+static void fileno_without_descriptors(void *queue)
 {
     struct rlimit none = {0, 0};
     int32_t fd = -7;
@@ -514,7 +514,7 @@ static void no_descriptor(void *queue)
     CHECK(fd == -7);
 }
 
-static void no_memory(void *unused)
+static void put_without_memory(void *unused)
 {
     struct rlimit file = {256 << 10, 256 << 10}, space = {UINT64_C(4) << 30, UINT64_C(4) << 30};
     enum { LARGE = 1 << 20 };
@@ -527,59 +527,59 @@ static void no_memory(void *unused)
     put(queue, "b");
     get(queue, "a");
     get(queue, "b");
-    done(queue);
+    close_queue(queue);
     CHECK(setrlimit(RLIMIT_AS, &space) == 0);
     STATUS(SHMKIT_ERR_NO_MEMORY, shmkit_queue_create(NULL, NULL, &none));
     CHECK(none == NULL);
-    done(unnamed(1 << 20, 0, 0));
+    close_queue(unnamed(1 << 20, 0, 0));
 }
 
-static void put_for_ever(void *queue)
+static void put_forever(void *queue)
 {
     static char message[60000];
     while (shmkit_queue_put((QUEUE *)queue, message, sizeof message, SHMKIT_FOREVER, 0) == SHMKIT_OK) {
     }
 }
 
-/* Who is stopped inside a call lives: who may not wait is told so, who waits for a time when that is over. */
-static void test_stopped(void)
+/* A process that is stopped inside a call is alive: SHMKIT_NOWAIT fails with WOULD_BLOCK, a wait with TIMEOUT. */
+static void test_stopped_producer(void)
 {
-    /* Overwriting, so that it goes on for ever in little memory. */
+    /* The queue overwrites, so that the producer never waits and needs little memory. */
     QUEUE *queue = unnamed(256 << 10, 1, SHMKIT_QUEUE_OVERWRITE);
     shmkit_status status = SHMKIT_OK;
-    struct holder producer = holder_run(put_for_ever, queue);
+    struct holder producer = holder_run(put_forever, queue);
     while (status != SHMKIT_ERR_WOULD_BLOCK) {
         kill(producer.pid, SIGSTOP);
         CHECK(waitpid(producer.pid, NULL, WUNTRACED) == producer.pid);
-        uint32_t is = 7;
-        status = shmkit_queue_is_full(queue, &is);
+        uint32_t full = 7;
+        status = shmkit_queue_is_full(queue, &full);
         CHECK(status == SHMKIT_OK || status == SHMKIT_ERR_WOULD_BLOCK);
         if (status == SHMKIT_OK) {
             kill(producer.pid, SIGCONT);
             usleep(200);
         }
     }
-    STATUS(SHMKIT_ERR_WOULD_BLOCK, attempt(queue, "a"));
+    STATUS(SHMKIT_ERR_WOULD_BLOCK, try_put(queue, "a"));
     STATUS(SHMKIT_ERR_TIMEOUT, shmkit_queue_put(queue, "a", 1, 1, 0));
     kill(producer.pid, SIGCONT);
     holder_kill(producer);
     STATUS(SHMKIT_OK, shmkit_queue_put(queue, "a", 1, SHMKIT_FOREVER, 0));
     get(queue, "a");
-    STATUS(SHMKIT_ERR_EMPTY, look(queue, SHMKIT_NOWAIT));
-    done(queue);
+    STATUS(SHMKIT_ERR_EMPTY, get_nothing(queue, SHMKIT_NOWAIT));
+    close_queue(queue);
 }
 
-/* An opener takes a queue as it is. */
-static void test_opened_as_it_was_made(void)
+/* An open accepts these options, and the queue keeps its own. */
+static void test_open_keeps_the_options(void)
 {
     shmkit_queue_options options = with(8192, 5, 0), other = with(0, 6, SHMKIT_QUEUE_OVERWRITE);
     QUEUE *queue = NULL, *same = NULL;
     STATUS(SHMKIT_OK, shmkit_queue_create("queue", &options, &queue));
     STATUS(SHMKIT_OK, shmkit_queue_open("queue", &other, &same));
-    CHECK(told(same).flags == 0 && told(same).capacity == 8192 && told(same).maxsize == 5);
+    CHECK(info_of(same).flags == 0 && info_of(same).capacity == 8192 && info_of(same).maxsize == 5);
     STATUS(SHMKIT_OK, shmkit_queue_unlink(same));
-    done(same);
-    done(queue);
+    close_queue(same);
+    close_queue(queue);
 }
 
 static void test_placed(void)
@@ -591,27 +591,27 @@ static void test_placed(void)
     void *data = NULL;
     STATUS(SHMKIT_OK, shmkit_queue_size(&options, &size));
     CHECK(size == 2048 + 704);
-    /* A queue with the default capacity does not fit. */
+    /* A queue with the default capacity does not fit into the segment. */
     STATUS(SHMKIT_ERR_INVALID, shmkit_queue_create_at(segment, 64, NULL, &none));
     CHECK(none == NULL);
     STATUS(SHMKIT_OK, shmkit_queue_create_at(segment, 64, &options, &queue));
     STATUS(SHMKIT_OK, shmkit_queue_open_at(segment, 64, NULL, &same));
-    CHECK(told(same).maxsize == 0 && told(same).offset == 64);
-    /* The queue neither grows nor writes beyond its place. */
-    while (attempt(queue, "a message that fills it") == SHMKIT_OK) {
+    CHECK(info_of(same).maxsize == 0 && info_of(same).offset == 64);
+    /* The queue neither grows nor writes beyond its end. */
+    while (try_put(queue, "a message that fills it") == SHMKIT_OK) {
     }
-    STATUS(SHMKIT_ERR_FULL, attempt(queue, "a message that fills it"));
+    STATUS(SHMKIT_ERR_FULL, try_put(queue, "a message that fills it"));
     STATUS(SHMKIT_OK, shmkit_segment_data(segment, &data));
     for (size_t at = 64 + size; at < 8192; at++)
         if (!CHECK(((volatile char *)data)[at] == 0))
             break;
     STATUS(SHMKIT_OK, shmkit_segment_close(segment));
     get(same, "a message that fills it");
-    done(same);
-    done(queue);
+    close_queue(same);
+    close_queue(queue);
 }
 
-static void participate(void *name)
+static void put_as_participant(void *name)
 {
     QUEUE *queue = NULL;
     STATUS(SHMKIT_OK, shmkit_queue_open((const char *)name, NULL, &queue));
@@ -631,14 +631,14 @@ static void test_participants(void)
     char name[] = "one";
     QUEUE *queue = NULL;
     CHECK(check_fork(create_one, name) == 0);
-    struct holder only = holder_start(participate, nothing, name);
+    struct holder only = holder_start(put_as_participant, do_nothing, name);
     STATUS(SHMKIT_OK, shmkit_queue_open(name, NULL, &queue));
-    STATUS(SHMKIT_ERR_TOO_MANY_PROCESSES, look(queue, SHMKIT_NOWAIT));
-    STATUS(SHMKIT_ERR_TOO_MANY_PROCESSES, attempt(queue, "b"));
+    STATUS(SHMKIT_ERR_TOO_MANY_PROCESSES, get_nothing(queue, SHMKIT_NOWAIT));
+    STATUS(SHMKIT_ERR_TOO_MANY_PROCESSES, try_put(queue, "b"));
     holder_kill(only);
     get(queue, "a");
     STATUS(SHMKIT_OK, shmkit_queue_unlink(queue));
-    done(queue);
+    close_queue(queue);
 }
 
 static void lease_and_close(void *name)
@@ -646,7 +646,7 @@ static void lease_and_close(void *name)
     QUEUE *queue = NULL;
     STATUS(SHMKIT_OK, shmkit_queue_open((const char *)name, NULL, &queue));
     lease(queue, "a", 1);
-    done(queue);
+    close_queue(queue);
 }
 
 static void test_closed_while_held(void)
@@ -655,13 +655,13 @@ static void test_closed_while_held(void)
     QUEUE *queue = NULL;
     STATUS(SHMKIT_OK, shmkit_queue_create(name, NULL, &queue));
     put(queue, "a");
-    done(queue);
-    struct holder closer = holder_start(lease_and_close, nothing, name);
+    close_queue(queue);
+    struct holder closer = holder_start(lease_and_close, do_nothing, name);
     STATUS(SHMKIT_OK, shmkit_queue_open(name, NULL, &queue));
     get(queue, "a");
-    holder_leave(closer);
+    holder_finish(closer);
     STATUS(SHMKIT_OK, shmkit_queue_unlink(queue));
-    done(queue);
+    close_queue(queue);
 }
 
 static void test_options(void)
@@ -688,8 +688,8 @@ static void test_bad_arguments(void)
     uint64_t out = 7;
     char byte = 'x';
     const void *data = NULL;
-    void *place = NULL;
-    const shmkit_queue_message nowhere = {NULL, 1};
+    void *room = NULL;
+    const shmkit_queue_message no_data = {NULL, 1};
     put(queue, "stays");
     STATUS(SHMKIT_ERR_INVALID, shmkit_queue_put(queue, NULL, 1, SHMKIT_NOWAIT, 0));
     STATUS(SHMKIT_ERR_TOO_LARGE, shmkit_queue_put(queue, &byte, UINT64_MAX, SHMKIT_NOWAIT, 0));
@@ -700,27 +700,27 @@ static void test_bad_arguments(void)
     STATUS(SHMKIT_ERR_INVALID, shmkit_queue_get(queue, &byte, 1, INT64_MIN, 0, &out));
     STATUS(SHMKIT_ERR_INVALID, shmkit_queue_get(queue, &byte, 1, SHMKIT_NOWAIT, 2, &out));
     STATUS(SHMKIT_ERR_INVALID, shmkit_queue_peek(queue, NULL, 0, SHMKIT_NOWAIT, 0, NULL));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_queue_put_many(queue, &nowhere, 1, SHMKIT_NOWAIT, 0, &out));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_queue_put_many(queue, &no_data, 1, SHMKIT_NOWAIT, 0, &out));
     STATUS(SHMKIT_ERR_INVALID, shmkit_queue_put_many(queue, NULL, 1, SHMKIT_NOWAIT, 0, &out));
     STATUS(SHMKIT_ERR_INVALID, shmkit_queue_put_many(queue, NULL, 0, SHMKIT_NOWAIT, 0, NULL));
     STATUS(SHMKIT_ERR_INVALID, shmkit_queue_get_many(queue, &byte, 1, NULL, 1, SHMKIT_NOWAIT, 0, &out));
     STATUS(SHMKIT_ERR_INVALID, shmkit_queue_get_many(queue, NULL, 1, &out, 1, SHMKIT_NOWAIT, 0, &out));
     STATUS(SHMKIT_ERR_INVALID, shmkit_queue_get_many(queue, &byte, 1, &out, 1, SHMKIT_NOWAIT, 0, NULL));
     STATUS(SHMKIT_ERR_INVALID, shmkit_queue_reserve(queue, 1, SHMKIT_NOWAIT, 0, NULL, &out));
-    STATUS(SHMKIT_ERR_INVALID, shmkit_queue_reserve(queue, 1, SHMKIT_NOWAIT, 0, &place, NULL));
+    STATUS(SHMKIT_ERR_INVALID, shmkit_queue_reserve(queue, 1, SHMKIT_NOWAIT, 0, &room, NULL));
     STATUS(SHMKIT_ERR_INVALID, shmkit_queue_lease(queue, SHMKIT_NOWAIT, 0, NULL, &out, &out, NULL));
     STATUS(SHMKIT_ERR_INVALID, shmkit_queue_lease(queue, SHMKIT_NOWAIT, 0, &data, NULL, &out, NULL));
     STATUS(SHMKIT_ERR_INVALID, shmkit_queue_lease(queue, SHMKIT_NOWAIT, 0, &data, &out, NULL, NULL));
     STATUS(SHMKIT_ERR_INVALID, shmkit_queue_join(queue, -2, 0));
     STATUS(SHMKIT_ERR_INVALID, shmkit_queue_is_full(queue, NULL));
-    CHECK(out == 7 && byte == 'x' && data == NULL && place == NULL);
-    CHECK(told(queue).reserved == 0 && told(queue).leased == 0);
+    CHECK(out == 7 && byte == 'x' && data == NULL && room == NULL);
+    CHECK(info_of(queue).reserved == 0 && info_of(queue).leased == 0);
     get(queue, "stays");
-    done(queue);
+    close_queue(queue);
 }
 
-/* Bytes that somebody has written over. */
-static void test_hostile(void)
+/* Corrupt bytes are reported as SHMKIT_ERR_CORRUPT. */
+static void test_hostile_bytes(void)
 {
     enum { WORDS = 576 / 8, CAPACITY = 1 };
     shmkit_segment *segment = managed_segment(NULL, 8192);
@@ -731,39 +731,39 @@ static void test_hostile(void)
     STATUS(SHMKIT_OK, shmkit_segment_data(segment, &data));
     uint64_t *words = (uint64_t *)data;
     put(queue, "a");
-    /* The record of the only message: its position. */
+    /* The position in the record of the only message. */
     words[WORDS + 1] ^= 1;
-    STATUS(SHMKIT_ERR_CORRUPT, look(queue, SHMKIT_NOWAIT));
+    STATUS(SHMKIT_ERR_CORRUPT, get_nothing(queue, SHMKIT_NOWAIT));
     words[WORDS + 1] ^= 1;
     get(queue, "a");
     words[CAPACITY] = UINT64_C(1) << 40;
     STATUS(SHMKIT_ERR_CORRUPT, shmkit_queue_open_at(segment, 0, NULL, &none));
     CHECK(none == NULL);
-    done(queue);
+    close_queue(queue);
     STATUS(SHMKIT_OK, shmkit_segment_close(segment));
 }
 
-static void lose_all_descriptors(void *queue)
+static void get_without_descriptors(void *queue)
 {
     uint64_t out = 7;
     char byte;
     get((QUEUE *)queue, "a");
-    struct holder other = holder_start(reserve_some, nothing, queue);
+    struct holder other = holder_start(reserve_some, do_nothing, queue);
     for (int fd = 3; fd < 1024; fd++)
-        if (fd != other.order)
+        if (fd != other.command)
             close(fd);
-    /* Whether who has reserved it lives cannot be asked any more. */
+    /* Without descriptors this process cannot check whether the producer of the reservation is alive. */
     STATUS(SHMKIT_ERR_LIVENESS_UNKNOWN, shmkit_queue_get((QUEUE *)queue, &byte, 1, SHMKIT_FOREVER, 0, &out));
     CHECK(out == 7);
     holder_kill(other);
 }
 
-enum { THREADS = 3, EACH = 5000 };
+enum { THREADS = 3, MESSAGES = 5000 };
 
 static void *produce(void *queue)
 {
     bool good = true;
-    for (uint64_t number = 1; number <= EACH; number++)
+    for (uint64_t number = 1; number <= MESSAGES; number++)
         good = good && shmkit_queue_put((QUEUE *)queue, &number, sizeof number, SHMKIT_FOREVER, 0) == SHMKIT_OK;
     CHECK(good);
     return NULL;
@@ -777,7 +777,7 @@ static void *consume(void *queue)
     return (void *)(uintptr_t)sum;
 }
 
-/* One handle, many threads. */
+/* Many threads use one handle. */
 static void test_threads(void)
 {
     QUEUE *queue = unnamed(4096, 0, 0);
@@ -795,38 +795,38 @@ static void test_threads(void)
         CHECK(pthread_join(consumers[at], &part) == 0);
         sum += (uintptr_t)part;
     }
-    CHECK(sum == UINT64_C(3) * EACH * (EACH + 1) / 2);
-    done(queue);
+    CHECK(sum == UINT64_C(3) * MESSAGES * (MESSAGES + 1) / 2);
+    close_queue(queue);
 }
 
 static void tests(void)
 {
-    CHECK(check_fork(no_memory, NULL) == 0);
-    test_in_and_out();
-    test_large();
+    CHECK(check_fork(put_without_memory, NULL) == 0);
+    test_put_and_get();
+    test_large_messages();
     test_bounds();
-    test_several();
+    test_put_many_and_get_many();
     test_reserve();
     test_lease();
     test_waits();
-    test_death();
+    test_deaths_of_consumers_and_producers();
     test_interrupts();
     test_shutdown();
     test_fileno();
     QUEUE *queue = unnamed(0, 0, 0);
-    CHECK(check_fork(no_descriptor, queue) == 0);
+    CHECK(check_fork(fileno_without_descriptors, queue) == 0);
     put(queue, "a");
-    CHECK(check_fork(lose_all_descriptors, queue) == 0);
-    done(queue);
-    test_stopped();
+    CHECK(check_fork(get_without_descriptors, queue) == 0);
+    close_queue(queue);
+    test_stopped_producer();
     test_threads();
-    test_opened_as_it_was_made();
+    test_open_keeps_the_options();
     test_placed();
     test_participants();
     test_closed_while_held();
     test_options();
     test_bad_arguments();
-    test_hostile();
+    test_hostile_bytes();
 }
 
 int main(void)

@@ -1,4 +1,4 @@
-/* Recursive locks, as C has them: what holds for all locks, and that the owner is a thread, which may take it again. */
+/* Recursive locks in C: nested acquires, the owner (a thread), takeover, and what waits.h tests. */
 #define NOUN rlock
 #include "waits.h"
 
@@ -9,29 +9,29 @@ static uint64_t depth(const LOCK *lock)
     return depth;
 }
 
-static void test_again_and_again(void)
+static void test_nested_acquires(void)
 {
     LOCK *lock = unnamed();
     CHECK(depth(lock) == 0);
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_rlock_release(lock));
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_rlock_mark_consistent(lock));
     for (uint64_t times = 1; times <= 1000; times++) {
-        take(lock);
+        acquire(lock);
         CHECK(depth(lock) == times);
     }
-    CHECK(told(lock).acquisitions == 1 && told(lock).contended == 0);
+    CHECK(info_of(lock).acquisitions == 1 && info_of(lock).contended == 0);
     for (uint64_t times = 999; times > 0; times--) {
-        give(lock);
-        CHECK(depth(lock) == times && told(lock).flags == SHMKIT_LOCK_HELD);
+        release(lock);
+        CHECK(depth(lock) == times && info_of(lock).flags == SHMKIT_LOCK_HELD);
     }
-    give(lock);
-    CHECK(depth(lock) == 0 && told(lock).flags == 0);
+    release(lock);
+    CHECK(depth(lock) == 0 && info_of(lock).flags == 0);
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_rlock_release(lock));
     STATUS(SHMKIT_ERR_INVALID, shmkit_rlock_depth(lock, NULL));
     STATUS(SHMKIT_OK, shmkit_rlock_close(lock));
 }
 
-static void stranger(void *lock)
+static void check_non_owner(void *lock)
 {
     CHECK(depth(lock) == 0);
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_rlock_release(lock));
@@ -42,9 +42,9 @@ static void stranger(void *lock)
     CHECK(depth(lock) == 0);
 }
 
-static void *stranger_in_a_thread(void *lock)
+static void *check_non_owner_in_a_thread(void *lock)
 {
-    stranger(lock);
+    check_non_owner(lock);
     return NULL;
 }
 
@@ -52,77 +52,77 @@ static void test_owner_is_a_thread(void)
 {
     LOCK *lock = unnamed();
     pthread_t thread;
-    take(lock);
-    take(lock);
-    CHECK(pthread_create(&thread, NULL, stranger_in_a_thread, lock) == 0 && pthread_join(thread, NULL) == 0);
-    /* The child's only thread has the number of its parent's. */
-    CHECK(check_fork(stranger, lock) == 0);
+    acquire(lock);
+    acquire(lock);
+    CHECK(pthread_create(&thread, NULL, check_non_owner_in_a_thread, lock) == 0 && pthread_join(thread, NULL) == 0);
+    /* The only thread of the child has the same thread number as the owner, but another process. */
+    CHECK(check_fork(check_non_owner, lock) == 0);
     CHECK(depth(lock) == 2);
-    give(lock);
-    give(lock);
+    release(lock);
+    release(lock);
     STATUS(SHMKIT_OK, shmkit_rlock_close(lock));
 }
 
-static void *take_and_end(void *lock)
+static void *acquire_and_end(void *lock)
 {
-    take(lock);
+    acquire(lock);
     return NULL;
 }
 
-static void hold_in_a_thread(void *lock)
+static void acquire_in_a_thread(void *lock)
 {
     pthread_t thread;
-    CHECK(pthread_create(&thread, NULL, take_and_end, lock) == 0 && pthread_join(thread, NULL) == 0);
-    /* A thread that ends frees nothing. */
+    CHECK(pthread_create(&thread, NULL, acquire_and_end, lock) == 0 && pthread_join(thread, NULL) == 0);
+    /* If the owning thread ends and its process lives, the lock stays held. */
     STATUS(SHMKIT_ERR_WOULD_BLOCK, shmkit_rlock_acquire(lock, SHMKIT_NOWAIT, 0, NULL));
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_rlock_release(lock));
 }
 
-static void take_twice(void *lock)
+static void acquire_twice(void *lock)
 {
-    take(lock);
-    take(lock);
+    acquire(lock);
+    acquire(lock);
 }
 
-static void test_take_over_begins_anew(void)
+static void test_takeover_resets_the_depth(void)
 {
     LOCK *lock = unnamed();
-    uint32_t recovered = 7;
-    void (*const holders[])(void *) = {take_twice, hold_in_a_thread};
+    uint32_t owner_died = 7;
+    void (*const holders[])(void *) = {acquire_twice, acquire_in_a_thread};
     for (size_t at = 0; at < 2; at++) {
-        holder_kill(holder_start(holders[at], give, lock));
-        STATUS(SHMKIT_OK, shmkit_rlock_acquire(lock, SHMKIT_FOREVER, 0, &recovered));
-        CHECK(recovered == 1 && depth(lock) == 1);
-        recovered = 7;
-        STATUS(SHMKIT_OK, shmkit_rlock_acquire(lock, SHMKIT_NOWAIT, 0, &recovered));
-        CHECK(recovered == 1 && depth(lock) == 2);
+        holder_kill(holder_start(holders[at], release, lock));
+        STATUS(SHMKIT_OK, shmkit_rlock_acquire(lock, SHMKIT_FOREVER, 0, &owner_died));
+        CHECK(owner_died == 1 && depth(lock) == 1);
+        owner_died = 7;
+        STATUS(SHMKIT_OK, shmkit_rlock_acquire(lock, SHMKIT_NOWAIT, 0, &owner_died));
+        CHECK(owner_died == 1 && depth(lock) == 2);
         STATUS(SHMKIT_OK, shmkit_rlock_mark_consistent(lock));
-        STATUS(SHMKIT_OK, shmkit_rlock_acquire(lock, SHMKIT_NOWAIT, 0, &recovered));
-        CHECK(recovered == 0 && depth(lock) == 3);
-        give(lock);
-        give(lock);
-        CHECK(told(lock).flags == SHMKIT_LOCK_HELD);
-        give(lock);
-        CHECK(told(lock).flags == 0);
+        STATUS(SHMKIT_OK, shmkit_rlock_acquire(lock, SHMKIT_NOWAIT, 0, &owner_died));
+        CHECK(owner_died == 0 && depth(lock) == 3);
+        release(lock);
+        release(lock);
+        CHECK(info_of(lock).flags == SHMKIT_LOCK_HELD);
+        release(lock);
+        CHECK(info_of(lock).flags == 0);
     }
     STATUS(SHMKIT_OK, shmkit_rlock_close(lock));
 }
 
 static void test_overflow(void)
 {
-    enum { DEPTH = 3 }; /* the word that counts, of the eight */
+    enum { DEPTH = 3 }; /* the index of the depth among the eight words of the lock */
     shmkit_segment *segment = managed_segment(NULL, 4096);
     LOCK *lock = NULL;
     void *data = NULL;
-    uint32_t recovered = 7;
+    uint32_t owner_died = 7;
     STATUS(SHMKIT_OK, shmkit_rlock_create_at(segment, 0, NULL, &lock));
     STATUS(SHMKIT_OK, shmkit_segment_data(segment, &data));
-    take_twice(lock);
+    acquire_twice(lock);
     CHECK(((volatile uint64_t *)data)[DEPTH] == 2);
     ((volatile uint64_t *)data)[DEPTH] = UINT64_MAX;
-    STATUS(SHMKIT_ERR_OVERFLOW, shmkit_rlock_acquire(lock, SHMKIT_FOREVER, 0, &recovered));
-    CHECK(recovered == 7 && depth(lock) == UINT64_MAX);
-    give(lock);
+    STATUS(SHMKIT_ERR_OVERFLOW, shmkit_rlock_acquire(lock, SHMKIT_FOREVER, 0, &owner_died));
+    CHECK(owner_died == 7 && depth(lock) == UINT64_MAX);
+    release(lock);
     CHECK(depth(lock) == UINT64_MAX - 1);
     STATUS(SHMKIT_OK, shmkit_rlock_close(lock));
     STATUS(SHMKIT_OK, shmkit_segment_close(segment));
@@ -130,9 +130,9 @@ static void test_overflow(void)
 
 static void tests(void)
 {
-    test_again_and_again();
+    test_nested_acquires();
     test_owner_is_a_thread();
-    test_take_over_begins_anew();
+    test_takeover_resets_the_depth();
     test_overflow();
     test_waits();
 }

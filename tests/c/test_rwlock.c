@@ -1,4 +1,4 @@
-/* Readers-writer locks, as C has them: who reads, who writes, who is told of a death, and bad arguments. */
+/* Readers-writer locks in C: readers, writers, upgrades, deaths, limits, and bad arguments. */
 #include "holder.h"
 
 #include <pthread.h>
@@ -24,7 +24,7 @@ static LOCK *with_readers(uint32_t readers)
     return lock;
 }
 
-static shmkit_rwlock_info told(const LOCK *lock)
+static shmkit_rwlock_info info_of(const LOCK *lock)
 {
     shmkit_rwlock_info info = {.struct_size = sizeof info};
     STATUS(SHMKIT_OK, shmkit_rwlock_stat(lock, &info));
@@ -34,9 +34,9 @@ static shmkit_rwlock_info told(const LOCK *lock)
 
 static void start_reading(void *lock)
 {
-    uint32_t recovered = 7;
-    STATUS(SHMKIT_OK, shmkit_rwlock_acquire_read(lock, SHMKIT_FOREVER, 0, &recovered));
-    CHECK(recovered == 0);
+    uint32_t owner_died = 7;
+    STATUS(SHMKIT_OK, shmkit_rwlock_acquire_read(lock, SHMKIT_FOREVER, 0, &owner_died));
+    CHECK(owner_died == 0);
 }
 
 static void stop_reading(void *lock)
@@ -46,9 +46,9 @@ static void stop_reading(void *lock)
 
 static void start_writing(void *lock)
 {
-    uint32_t recovered = 7;
-    STATUS(SHMKIT_OK, shmkit_rwlock_acquire_write(lock, SHMKIT_FOREVER, 0, &recovered));
-    CHECK(recovered == 0);
+    uint32_t owner_died = 7;
+    STATUS(SHMKIT_OK, shmkit_rwlock_acquire_write(lock, SHMKIT_FOREVER, 0, &owner_died));
+    CHECK(owner_died == 0);
 }
 
 static void stop_writing(void *lock)
@@ -68,69 +68,69 @@ static void write_once(void *lock)
     stop_writing(lock);
 }
 
-static void use_once(void *lock)
+static void write_and_read_once(void *lock)
 {
     write_once(lock);
     read_once(lock);
 }
 
-/* Waits until somebody sleeps who wants it. */
+/* Waits until a waiter sleeps on the lock. */
 static void await_sleeper(const LOCK *lock)
 {
-    while (told(lock).contended_since == 0)
+    while (info_of(lock).contended_since == 0)
         sched_yield();
 }
 
-/* Waits until a writer, or who upgrades, sleeps until the readers have left. */
+/* Waits until a writer or an upgrading reader sleeps for the readers to release. */
 static void await_waiting_writer(const LOCK *lock)
 {
     for (;;) {
-        shmkit_rwlock_info info = told(lock);
+        shmkit_rwlock_info info = info_of(lock);
         if ((info.flags & SHMKIT_RWLOCK_WAITING) && info.contended_since != 0)
             return;
         sched_yield();
     }
 }
 
-static void test_many_read_or_one_writes(void)
+static void test_many_readers_or_one_writer(void)
 {
     LOCK *lock = unnamed();
     struct holder reader[3];
     for (size_t at = 0; at < 3; at++)
         reader[at] = holder_start(start_reading, stop_reading, lock);
-    shmkit_rwlock_info info = told(lock);
+    shmkit_rwlock_info info = info_of(lock);
     CHECK(info.readers == 3 && info.reading_processes == 3 && info.max_readers == 128 && info.flags == 0);
     start_reading(lock);
     start_reading(lock);
-    info = told(lock);
+    info = info_of(lock);
     CHECK(info.readers == 5 && info.reading_processes == 4);
-    uint32_t recovered = 7;
-    STATUS(SHMKIT_ERR_WOULD_BLOCK, shmkit_rwlock_acquire_write(lock, SHMKIT_NOWAIT, 0, &recovered));
-    STATUS(SHMKIT_ERR_TIMEOUT, shmkit_rwlock_acquire_write(lock, 2000000, 0, &recovered));
-    CHECK(recovered == 7);
+    uint32_t owner_died = 7;
+    STATUS(SHMKIT_ERR_WOULD_BLOCK, shmkit_rwlock_acquire_write(lock, SHMKIT_NOWAIT, 0, &owner_died));
+    STATUS(SHMKIT_ERR_TIMEOUT, shmkit_rwlock_acquire_write(lock, 2000000, 0, &owner_died));
+    CHECK(owner_died == 7);
     for (size_t at = 0; at < 3; at++)
-        holder_leave(reader[at]);
+        holder_finish(reader[at]);
     stop_reading(lock);
     stop_reading(lock);
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_rwlock_release_read(lock));
     struct holder writer = holder_start(start_writing, stop_writing, lock);
-    info = told(lock);
+    info = info_of(lock);
     CHECK(info.flags == SHMKIT_RWLOCK_WRITING && info.owner_pid == (uint32_t)writer.pid && info.owner_ticket != 0);
     CHECK(info.owner_namespace != 0);
-    STATUS(SHMKIT_ERR_WOULD_BLOCK, shmkit_rwlock_acquire_read(lock, SHMKIT_NOWAIT, 0, &recovered));
-    STATUS(SHMKIT_ERR_TIMEOUT, shmkit_rwlock_acquire_read(lock, 2000000, 0, &recovered));
-    STATUS(SHMKIT_ERR_WOULD_BLOCK, shmkit_rwlock_acquire_write(lock, SHMKIT_NOWAIT, 0, &recovered));
-    STATUS(SHMKIT_ERR_TIMEOUT, shmkit_rwlock_acquire_write(lock, 1, 0, &recovered));
+    STATUS(SHMKIT_ERR_WOULD_BLOCK, shmkit_rwlock_acquire_read(lock, SHMKIT_NOWAIT, 0, &owner_died));
+    STATUS(SHMKIT_ERR_TIMEOUT, shmkit_rwlock_acquire_read(lock, 2000000, 0, &owner_died));
+    STATUS(SHMKIT_ERR_WOULD_BLOCK, shmkit_rwlock_acquire_write(lock, SHMKIT_NOWAIT, 0, &owner_died));
+    STATUS(SHMKIT_ERR_TIMEOUT, shmkit_rwlock_acquire_write(lock, 1, 0, &owner_died));
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_rwlock_release_write(lock));
-    CHECK(recovered == 7);
-    /* Who waits gets it: readers and a writer. */
+    CHECK(owner_died == 7);
+    /* After the release, the waiting readers and the waiting writer acquire the lock. */
     struct holder waiting[3] = {holder_run(read_once, lock), holder_run(write_once, lock), holder_run(read_once, lock)};
     await_sleeper(lock);
-    holder_leave(writer);
+    holder_finish(writer);
     for (size_t at = 0; at < 3; at++)
         CHECK(holder_end(waiting[at]) == 0);
-    use_once(lock);
-    CHECK(told(lock).flags == 0 && told(lock).recoveries == 0);
+    write_and_read_once(lock);
+    CHECK(info_of(lock).flags == 0 && info_of(lock).recoveries == 0);
     STATUS(SHMKIT_OK, shmkit_rwlock_close(lock));
 }
 
@@ -156,7 +156,7 @@ static void test_not_owner(void)
     STATUS(SHMKIT_OK, shmkit_rwlock_close(lock));
 }
 
-static void upgrade_and_write(void *lock)
+static void upgrade_and_stop_writing(void *lock)
 {
     start_reading(lock);
     STATUS(SHMKIT_OK, shmkit_rwlock_upgrade(lock, SHMKIT_FOREVER, 0));
@@ -168,25 +168,25 @@ static void test_upgrade_and_downgrade(void)
     LOCK *lock = unnamed();
     start_reading(lock);
     STATUS(SHMKIT_OK, shmkit_rwlock_upgrade(lock, SHMKIT_NOWAIT, 0));
-    CHECK(told(lock).flags == SHMKIT_RWLOCK_WRITING && told(lock).readers == 0);
+    CHECK(info_of(lock).flags == SHMKIT_RWLOCK_WRITING && info_of(lock).readers == 0);
     STATUS(SHMKIT_OK, shmkit_rwlock_downgrade(lock));
-    CHECK(told(lock).flags == 0 && told(lock).readers == 1);
+    CHECK(info_of(lock).flags == 0 && info_of(lock).readers == 1);
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_rwlock_downgrade(lock));
     struct holder reader = holder_start(start_reading, stop_reading, lock);
     STATUS(SHMKIT_ERR_WOULD_BLOCK, shmkit_rwlock_upgrade(lock, SHMKIT_NOWAIT, 0));
     STATUS(SHMKIT_ERR_TIMEOUT, shmkit_rwlock_upgrade(lock, 2000000, 0));
     STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_upgrade(lock, -2, 0));
     STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_upgrade(lock, SHMKIT_NOWAIT, 2));
-    CHECK(told(lock).readers == 2);
-    holder_leave(reader);
-    /* Two that upgrade: the second is told, and still reads. */
-    struct holder first = holder_run(upgrade_and_write, lock);
+    CHECK(info_of(lock).readers == 2);
+    holder_finish(reader);
+    /* If two readers upgrade, the second one fails with DEADLOCK and still reads. */
+    struct holder first = holder_run(upgrade_and_stop_writing, lock);
     await_waiting_writer(lock);
     STATUS(SHMKIT_ERR_DEADLOCK, shmkit_rwlock_upgrade(lock, SHMKIT_FOREVER, 0));
     STATUS(SHMKIT_ERR_DEADLOCK, shmkit_rwlock_upgrade(lock, SHMKIT_NOWAIT, 0));
     stop_reading(lock);
     CHECK(holder_end(first) == 0);
-    use_once(lock);
+    write_and_read_once(lock);
     STATUS(SHMKIT_OK, shmkit_rwlock_close(lock));
 }
 
@@ -202,58 +202,58 @@ static void downgrade(void *lock)
     STATUS(SHMKIT_OK, shmkit_rwlock_downgrade(lock));
 }
 
-static void recover(LOCK *lock)
+static void check_takeover(LOCK *lock)
 {
-    uint32_t recovered = 7;
-    STATUS(SHMKIT_OK, shmkit_rwlock_acquire_read(lock, SHMKIT_FOREVER, 0, &recovered));
-    CHECK(recovered == 1 && (told(lock).flags & SHMKIT_RWLOCK_OWNER_DIED));
+    uint32_t owner_died = 7;
+    STATUS(SHMKIT_OK, shmkit_rwlock_acquire_read(lock, SHMKIT_FOREVER, 0, &owner_died));
+    CHECK(owner_died == 1 && (info_of(lock).flags & SHMKIT_RWLOCK_OWNER_DIED));
     STATUS(SHMKIT_OK, shmkit_rwlock_upgrade(lock, SHMKIT_FOREVER, 0));
     stop_writing(lock);
-    recovered = 7;
-    STATUS(SHMKIT_OK, shmkit_rwlock_acquire_write(lock, SHMKIT_FOREVER, 0, &recovered));
-    CHECK(recovered == 1);
+    owner_died = 7;
+    STATUS(SHMKIT_OK, shmkit_rwlock_acquire_write(lock, SHMKIT_FOREVER, 0, &owner_died));
+    CHECK(owner_died == 1);
     STATUS(SHMKIT_OK, shmkit_rwlock_mark_consistent(lock));
     stop_writing(lock);
-    use_once(lock);
+    write_and_read_once(lock);
 }
 
 static void wait_and_read(void *lock)
 {
-    uint32_t recovered = 7;
-    STATUS(SHMKIT_OK, shmkit_rwlock_acquire_read(lock, SHMKIT_FOREVER, 0, &recovered));
-    CHECK(recovered == 1);
+    uint32_t owner_died = 7;
+    STATUS(SHMKIT_OK, shmkit_rwlock_acquire_read(lock, SHMKIT_FOREVER, 0, &owner_died));
+    CHECK(owner_died == 1);
     stop_reading(lock);
 }
 
 static void test_deaths(void)
 {
     LOCK *lock = unnamed();
-    holder_kill(holder_start(start_reading, nothing, lock));
-    use_once(lock);
-    holder_kill(holder_start(downgrade, nothing, lock));
-    use_once(lock);
-    CHECK(told(lock).recoveries == 0);
-    holder_kill(holder_start(start_writing, nothing, lock));
-    recover(lock);
-    holder_kill(holder_start(upgrade, nothing, lock));
-    recover(lock);
-    CHECK(told(lock).recoveries == 2);
-    struct holder writer = holder_start(start_writing, nothing, lock);
+    holder_kill(holder_start(start_reading, do_nothing, lock));
+    write_and_read_once(lock);
+    holder_kill(holder_start(downgrade, do_nothing, lock));
+    write_and_read_once(lock);
+    CHECK(info_of(lock).recoveries == 0);
+    holder_kill(holder_start(start_writing, do_nothing, lock));
+    check_takeover(lock);
+    holder_kill(holder_start(upgrade, do_nothing, lock));
+    check_takeover(lock);
+    CHECK(info_of(lock).recoveries == 2);
+    struct holder writer = holder_start(start_writing, do_nothing, lock);
     struct holder waiting = holder_run(wait_and_read, lock);
     await_sleeper(lock);
     holder_kill(writer);
     CHECK(holder_end(waiting) == 0);
-    recover(lock);
-    struct holder reader = holder_start(start_reading, nothing, lock);
+    check_takeover(lock);
+    struct holder reader = holder_start(start_reading, do_nothing, lock);
     waiting = holder_run(write_once, lock);
     await_waiting_writer(lock);
     holder_kill(reader);
     CHECK(holder_end(waiting) == 0);
-    use_once(lock);
+    write_and_read_once(lock);
     STATUS(SHMKIT_OK, shmkit_rwlock_close(lock));
 }
 
-static int32_t at_once(void *unused)
+static int32_t interrupt_first_call(void *unused)
 {
     (void)unused;
     return 1;
@@ -261,22 +261,22 @@ static int32_t at_once(void *unused)
 
 static void test_waits(void)
 {
-    const int64_t nonsense[] = {-2, -1000000000, INT64_MIN};
+    const int64_t invalid[] = {-2, -1000000000, INT64_MIN};
     const int64_t good[] = {SHMKIT_NOWAIT, SHMKIT_FOREVER, 1, (INT64_C(1) << 53) + 1, INT64_MAX};
     LOCK *lock = unnamed();
-    uint32_t recovered = 7;
-    for (size_t at = 0; at < sizeof nonsense / sizeof *nonsense; at++) {
-        STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_acquire_read(lock, nonsense[at], 0, &recovered));
-        STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_acquire_write(lock, nonsense[at], 0, &recovered));
+    uint32_t owner_died = 7;
+    for (size_t at = 0; at < sizeof invalid / sizeof *invalid; at++) {
+        STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_acquire_read(lock, invalid[at], 0, &owner_died));
+        STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_acquire_write(lock, invalid[at], 0, &owner_died));
     }
     for (uint32_t flag = 2; flag != 0; flag <<= 1) {
-        STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_acquire_read(lock, SHMKIT_NOWAIT, flag, &recovered));
-        STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_acquire_write(lock, SHMKIT_NOWAIT, flag, &recovered));
+        STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_acquire_read(lock, SHMKIT_NOWAIT, flag, &owner_died));
+        STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_acquire_write(lock, SHMKIT_NOWAIT, flag, &owner_died));
     }
-    CHECK(recovered == 7 && told(lock).readers == 0 && told(lock).flags == 0);
+    CHECK(owner_died == 7 && info_of(lock).readers == 0 && info_of(lock).flags == 0);
     for (size_t at = 0; at < sizeof good / sizeof *good; at++) {
-        STATUS(SHMKIT_OK, shmkit_rwlock_acquire_read(lock, good[at], SHMKIT_INTERRUPTIBLE, &recovered));
-        CHECK(recovered == 0);
+        STATUS(SHMKIT_OK, shmkit_rwlock_acquire_read(lock, good[at], SHMKIT_INTERRUPTIBLE, &owner_died));
+        CHECK(owner_died == 0);
         STATUS(SHMKIT_OK, shmkit_rwlock_upgrade(lock, good[at], SHMKIT_INTERRUPTIBLE));
         stop_writing(lock);
         STATUS(SHMKIT_OK, shmkit_rwlock_acquire_write(lock, good[at], SHMKIT_INTERRUPTIBLE, NULL));
@@ -284,22 +284,22 @@ static void test_waits(void)
         STATUS(SHMKIT_OK, shmkit_rwlock_acquire_read(lock, good[at], 0, NULL));
         stop_reading(lock);
     }
-    recovered = 7;
-    STATUS(SHMKIT_OK, shmkit_set_interrupt(at_once, NULL));
+    owner_died = 7;
+    STATUS(SHMKIT_OK, shmkit_set_interrupt(interrupt_first_call, NULL));
     struct holder reader = holder_start(start_reading, stop_reading, lock);
     start_reading(lock);
     STATUS(SHMKIT_ERR_INTERRUPTED,
-           shmkit_rwlock_acquire_write(lock, SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE, &recovered));
+           shmkit_rwlock_acquire_write(lock, SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE, &owner_died));
     STATUS(SHMKIT_ERR_INTERRUPTED, shmkit_rwlock_upgrade(lock, SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE));
-    CHECK(told(lock).readers == 2 && told(lock).flags == 0);
+    CHECK(info_of(lock).readers == 2 && info_of(lock).flags == 0);
     stop_reading(lock);
-    holder_leave(reader);
+    holder_finish(reader);
     struct holder writer = holder_start(start_writing, stop_writing, lock);
-    STATUS(SHMKIT_ERR_INTERRUPTED, shmkit_rwlock_acquire_read(lock, SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE, &recovered));
-    CHECK(recovered == 7);
-    holder_leave(writer);
+    STATUS(SHMKIT_ERR_INTERRUPTED, shmkit_rwlock_acquire_read(lock, SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE, &owner_died));
+    CHECK(owner_died == 7);
+    holder_finish(writer);
     STATUS(SHMKIT_OK, shmkit_set_interrupt(NULL, NULL));
-    use_once(lock);
+    write_and_read_once(lock);
     STATUS(SHMKIT_OK, shmkit_rwlock_close(lock));
 }
 
@@ -309,18 +309,18 @@ static void test_limits(void)
     struct holder one = holder_start(start_reading, stop_reading, lock);
     struct holder two = holder_start(start_reading, stop_reading, lock);
     STATUS(SHMKIT_ERR_TOO_MANY_PROCESSES, shmkit_rwlock_acquire_read(lock, SHMKIT_FOREVER, 0, NULL));
-    holder_leave(one);
+    holder_finish(one);
     read_once(lock);
-    holder_leave(two);
+    holder_finish(two);
     for (int times = 0; times < 65535; times++)
         if (shmkit_rwlock_acquire_read(lock, SHMKIT_NOWAIT, 0, NULL) != SHMKIT_OK)
-            CHECK(!"it is held less than 65,535 times");
+            CHECK(!"a process can acquire the lock 65,535 times");
     STATUS(SHMKIT_ERR_OVERFLOW, shmkit_rwlock_acquire_read(lock, SHMKIT_NOWAIT, 0, NULL));
-    CHECK(told(lock).readers == 65535 && told(lock).reading_processes == 1 && told(lock).max_readers == 2);
+    CHECK(info_of(lock).readers == 65535 && info_of(lock).reading_processes == 1 && info_of(lock).max_readers == 2);
     for (int times = 0; times < 65535; times++)
         if (shmkit_rwlock_release_read(lock) != SHMKIT_OK)
-            CHECK(!"it was held 65,535 times");
-    use_once(lock);
+            CHECK(!"a process can release the lock 65,535 times");
+    write_and_read_once(lock);
     STATUS(SHMKIT_OK, shmkit_rwlock_close(lock));
 }
 
@@ -329,12 +329,12 @@ static void test_readers(void)
     LOCK *lock = NULL, *opened = NULL;
     shmkit_rwlock_options options = PLAIN;
     uint64_t size = 7;
-    const uint32_t many[] = {4097, 65536, 65537, UINT32_MAX};
+    const uint32_t too_many[] = {4097, 65536, 65537, UINT32_MAX};
     options.readers = 3;
     STATUS(SHMKIT_OK, shmkit_rwlock_size(&options, &size));
     CHECK(size == 128 + 3 * 64);
-    for (size_t at = 0; at < sizeof many / sizeof *many; at++) {
-        options.readers = many[at];
+    for (size_t at = 0; at < sizeof too_many / sizeof *too_many; at++) {
+        options.readers = too_many[at];
         STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_size(&options, &size));
         STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_create("a", &options, &lock));
         STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_create(NULL, &options, &lock));
@@ -348,7 +348,7 @@ static void test_readers(void)
     options.readers = 5;
     STATUS(SHMKIT_OK, shmkit_rwlock_create("a", &options, &lock));
     STATUS(SHMKIT_OK, shmkit_rwlock_open("a", NULL, &opened));
-    CHECK(told(opened).max_readers == 5);
+    CHECK(info_of(opened).max_readers == 5);
     start_reading(lock);
     stop_reading(opened);
     STATUS(SHMKIT_OK, shmkit_rwlock_unlink(opened));
@@ -363,11 +363,11 @@ static void test_hostile_bytes(void)
     void *data = NULL;
     STATUS(SHMKIT_OK, shmkit_rwlock_create_at(segment, 64, NULL, &lock));
     STATUS(SHMKIT_OK, shmkit_segment_data(segment, &data));
-    /* Any bytes before the cells: they name no living process. */
+    /* Any bytes before the count slots: they identify no live process. */
     for (size_t at = 0; at < 128 - 8; at++) {
         memset((char *)data + 64 + 8 + at, 0xa5, 1);
-        uint32_t recovered;
-        STATUS(SHMKIT_OK, shmkit_rwlock_acquire_write(lock, SHMKIT_FOREVER, 0, &recovered));
+        uint32_t owner_died;
+        STATUS(SHMKIT_OK, shmkit_rwlock_acquire_write(lock, SHMKIT_FOREVER, 0, &owner_died));
         STATUS(SHMKIT_OK, shmkit_rwlock_mark_consistent(lock));
         STATUS(SHMKIT_OK, shmkit_rwlock_downgrade(lock));
         STATUS(SHMKIT_OK, shmkit_rwlock_upgrade(lock, SHMKIT_FOREVER, 0));
@@ -383,13 +383,13 @@ static void test_bad_outputs(void)
     uint32_t *odd = check_misaligned();
     STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_acquire_read(lock, SHMKIT_NOWAIT, 0, odd));
     STATUS(SHMKIT_ERR_INVALID, shmkit_rwlock_acquire_write(lock, SHMKIT_NOWAIT, 0, odd));
-    CHECK(told(lock).flags == 0 && told(lock).readers == 0 && told(lock).writes == 0);
+    CHECK(info_of(lock).flags == 0 && info_of(lock).readers == 0 && info_of(lock).writes == 0);
     STATUS(SHMKIT_OK, shmkit_rwlock_close(lock));
 }
 
 enum { THREADS = 4, ROUNDS = 2000 };
 
-/* Two numbers that are equal whenever nobody writes. */
+/* Two numbers that are equal while no writer holds the lock. */
 static struct {
     LOCK *lock;
     uint64_t numbers[2];
@@ -423,13 +423,13 @@ static void test_threads(void)
     for (size_t at = 0; at < THREADS; at++)
         CHECK(pthread_join(threads[at], NULL) == 0);
     CHECK(guarded.numbers[0] == THREADS * ROUNDS / 4 && guarded.numbers[1] == guarded.numbers[0]);
-    CHECK(told(guarded.lock).writes == THREADS * ROUNDS / 4 && told(guarded.lock).readers == 0);
+    CHECK(info_of(guarded.lock).writes == THREADS * ROUNDS / 4 && info_of(guarded.lock).readers == 0);
     STATUS(SHMKIT_OK, shmkit_rwlock_close(guarded.lock));
 }
 
 static void tests(void)
 {
-    test_many_read_or_one_writes();
+    test_many_readers_or_one_writer();
     test_not_owner();
     test_upgrade_and_downgrade();
     test_deaths();

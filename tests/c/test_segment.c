@@ -1,14 +1,14 @@
-/* Segments, as C has them: what the functions answer, and every bad input that a C program can give. */
+/* Segments in C: the results of all functions, and every bad input that a C program can pass. */
 #include "check.h"
 
 #include <errno.h>
 #include <pthread.h>
 
 static const shmkit_segment_options PLAIN = {.struct_size = sizeof(shmkit_segment_options)};
-static const size_t FUNCTIONS = 11;
+static const size_t HANDLE_FUNCTIONS = 11;
 
-/* Makes a segment whose name does not matter. */
-static shmkit_segment *anonymous(uint64_t size)
+/* Creates an unnamed segment. */
+static shmkit_segment *unnamed(uint64_t size)
 {
     shmkit_segment *segment = NULL;
     STATUS(SHMKIT_OK, shmkit_segment_create(NULL, size, NULL, &segment));
@@ -27,16 +27,16 @@ static void test_versions(void)
     STATUS(SHMKIT_ERR_VERSION_MISMATCH, shmkit_check_version(0));
 }
 
-static void test_sentences(void)
+static void test_strerror(void)
 {
-    const char *nonsense = shmkit_strerror(1);
+    const char *unknown = shmkit_strerror(1);
     for (shmkit_status status = SHMKIT_ERR_SHUT_DOWN; status <= SHMKIT_OK; status++)
-        CHECK(strlen(shmkit_strerror(status)) > 5 && strcmp(shmkit_strerror(status), nonsense) != 0);
-    CHECK(strcmp(shmkit_strerror(INT32_MIN), nonsense) == 0);
-    CHECK(strcmp(shmkit_strerror(SHMKIT_ERR_SHUT_DOWN - 1), nonsense) == 0);
+        CHECK(strlen(shmkit_strerror(status)) > 5 && strcmp(shmkit_strerror(status), unknown) != 0);
+    CHECK(strcmp(shmkit_strerror(INT32_MIN), unknown) == 0);
+    CHECK(strcmp(shmkit_strerror(SHMKIT_ERR_SHUT_DOWN - 1), unknown) == 0);
 }
 
-static void test_life(uint64_t size)
+static void test_life_cycle(uint64_t size)
 {
     shmkit_segment *made = NULL, *opened = NULL;
     shmkit_segment_options options = PLAIN;
@@ -153,7 +153,7 @@ static void test_options(void)
     STATUS(SHMKIT_OK, shmkit_segment_close(segment));
 }
 
-/* Calls the function of this number with a handle; outputs are looked at afterwards. */
+/* Calls the function of this number with a handle, and checks that it writes no output if it fails. */
 static shmkit_status call(size_t function, shmkit_segment *handle)
 {
     void *data = NULL;
@@ -182,10 +182,10 @@ static shmkit_status call(size_t function, shmkit_segment *handle)
 static void test_bad_pointers(void)
 {
     _Alignas(64) char block[256] = {0};
-    shmkit_segment *segment = anonymous(4096), *none = NULL;
+    shmkit_segment *segment = unnamed(4096), *none = NULL;
     shmkit_segment_info info = {.struct_size = 4};
-    for (size_t function = 0; function < FUNCTIONS; function++) {
-        STATUS(function == FUNCTIONS - 1 ? SHMKIT_OK : SHMKIT_ERR_INVALID, call(function, NULL));
+    for (size_t function = 0; function < HANDLE_FUNCTIONS; function++) {
+        STATUS(function == HANDLE_FUNCTIONS - 1 ? SHMKIT_OK : SHMKIT_ERR_INVALID, call(function, NULL));
         STATUS(SHMKIT_ERR_INVALID, call(function, (shmkit_segment *)(block + 1)));
         STATUS(SHMKIT_ERR_WRONG_KIND, call(function, (shmkit_segment *)block));
     }
@@ -208,12 +208,12 @@ static void test_bad_pointers(void)
     STATUS(SHMKIT_ERR_INVALID, shmkit_segment_list(NULL, NULL, NULL));
     STATUS(SHMKIT_OK, shmkit_last_error(NULL, NULL, NULL));
     STATUS(SHMKIT_OK, shmkit_segment_close(segment));
-    for (size_t function = 0; function < FUNCTIONS; function++)
+    for (size_t function = 0; function < HANDLE_FUNCTIONS; function++)
         STATUS(SHMKIT_ERR_CLOSED, call(function, segment));
     CHECK(none == NULL && check_entries() == 0);
 }
 
-static void test_what_cannot_be_opened(void)
+static void test_files_that_cannot_be_opened(void)
 {
     shmkit_segment *segment = NULL;
     CHECK(mkdir(check_path("folder"), 0700) == 0);
@@ -231,13 +231,13 @@ static void test_what_cannot_be_opened(void)
     STATUS(SHMKIT_ERR_INVALID, shmkit_segment_open("short", 101, NULL, &segment));
     STATUS(SHMKIT_ERR_WRONG_KIND, shmkit_segment_unlink_name("link", NULL, 0, 0, 0));
     CHECK(segment == NULL && check_entries() == 6);
-    check_empty();
+    check_clear_folder();
 }
 
 static void test_descriptors(void)
 {
     int ends[2] = {-1, -1};
-    shmkit_segment *made = anonymous(5000), *opened = NULL;
+    shmkit_segment *made = unnamed(5000), *opened = NULL;
     shmkit_segment_options options = PLAIN;
     shmkit_segment_info info = {.struct_size = sizeof info};
     int32_t fd = -1;
@@ -329,7 +329,7 @@ static void test_list(void)
         STATUS(SHMKIT_OK, shmkit_segment_unlink_name(name, check_folder, 0, 0, SHMKIT_INTERRUPTIBLE));
 }
 
-static int32_t enough(void *calls)
+static int32_t interrupt_second_call(void *calls)
 {
     return ++*(int *)calls == 2;
 }
@@ -340,13 +340,13 @@ static void test_interrupt(void)
     shmkit_segment *segment = NULL;
     shmkit_segment_options options = PLAIN;
     options.flags = SHMKIT_INTERRUPTIBLE;
-    STATUS(SHMKIT_OK, shmkit_set_interrupt(enough, &calls));
+    STATUS(SHMKIT_OK, shmkit_set_interrupt(interrupt_second_call, &calls));
     STATUS(SHMKIT_ERR_INTERRUPTED, shmkit_segment_create("a", UINT64_C(512) << 20, &options, &segment));
     CHECK(calls == 2 && segment == NULL && check_entries() == 0);
     STATUS(SHMKIT_OK, shmkit_set_interrupt(NULL, NULL));
 }
 
-static void *fail_otherwise(void *unused)
+static void *fail_in_a_thread(void *unused)
 {
     shmkit_status code = 1;
     shmkit_segment *segment = NULL;
@@ -364,7 +364,7 @@ static void test_last_error(void)
     const char *text = NULL;
     shmkit_segment *segment = NULL;
     STATUS(SHMKIT_ERR_INVALID, shmkit_segment_create("a", 0, NULL, &segment));
-    CHECK(pthread_create(&thread, NULL, fail_otherwise, NULL) == 0 && pthread_join(thread, NULL) == 0);
+    CHECK(pthread_create(&thread, NULL, fail_in_a_thread, NULL) == 0 && pthread_join(thread, NULL) == 0);
     STATUS(SHMKIT_OK, shmkit_last_error(&code, &system_errno, &text));
     CHECK(code == SHMKIT_ERR_INVALID && system_errno == 0 && strstr(text, "at least one byte") != NULL);
     STATUS(SHMKIT_ERR_NOT_FOUND, shmkit_segment_open("nothing", 0, NULL, &segment));
@@ -376,13 +376,13 @@ static void tests(void)
 {
     const uint64_t sizes[] = {1, 4095, 4096, 4097, 5000};
     test_versions();
-    test_sentences();
+    test_strerror();
     for (size_t at = 0; at < sizeof sizes / sizeof *sizes; at++)
-        test_life(sizes[at]);
+        test_life_cycle(sizes[at]);
     test_names();
     test_options();
     test_bad_pointers();
-    test_what_cannot_be_opened();
+    test_files_that_cannot_be_opened();
     test_descriptors();
     test_children();
     test_list();

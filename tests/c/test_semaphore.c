@@ -1,4 +1,4 @@
-/* Semaphores, as C has them: permits, whose they are, waits, deaths, signal handlers, and bad arguments. */
+/* Semaphores in C: permits, undo (SEM_UNDO of semop(2)), waits, deaths, signal handlers, and bad arguments. */
 #include "check.h"
 #include "holder.h"
 
@@ -24,7 +24,7 @@ static SEMAPHORE *unnamed(uint64_t value, uint32_t flags)
     return semaphore;
 }
 
-static shmkit_semaphore_info told(const SEMAPHORE *semaphore)
+static shmkit_semaphore_info info_of(const SEMAPHORE *semaphore)
 {
     shmkit_semaphore_info info = {.struct_size = sizeof info};
     STATUS(SHMKIT_OK, shmkit_semaphore_stat(semaphore, &info));
@@ -46,27 +46,27 @@ static uint64_t held(const SEMAPHORE *semaphore)
     return out;
 }
 
-static void take(void *semaphore)
+static void acquire(void *semaphore)
 {
     STATUS(SHMKIT_OK, shmkit_semaphore_acquire(semaphore, 1, SHMKIT_FOREVER, 0));
 }
 
-static void give(void *semaphore)
+static void release(void *semaphore)
 {
     STATUS(SHMKIT_OK, shmkit_semaphore_release(semaphore, 1));
 }
 
-static void take_two(void *semaphore)
+static void acquire_two(void *semaphore)
 {
     STATUS(SHMKIT_OK, shmkit_semaphore_acquire(semaphore, 2, SHMKIT_FOREVER, 0));
 }
 
-static shmkit_status attempt(SEMAPHORE *semaphore, uint32_t n)
+static shmkit_status try_acquire(SEMAPHORE *semaphore, uint32_t n)
 {
     return shmkit_semaphore_acquire(semaphore, n, SHMKIT_NOWAIT, 0);
 }
 
-static void done(SEMAPHORE *semaphore)
+static void close_semaphore(SEMAPHORE *semaphore)
 {
     STATUS(SHMKIT_OK, shmkit_semaphore_close(semaphore));
 }
@@ -78,42 +78,42 @@ static void test_permits(void)
     uint64_t out = 7;
     options.maximum = 3;
     STATUS(SHMKIT_OK, shmkit_semaphore_create(NULL, &options, &semaphore));
-    take_two(semaphore);
-    STATUS(SHMKIT_ERR_WOULD_BLOCK, attempt(semaphore, 1));
+    acquire_two(semaphore);
+    STATUS(SHMKIT_ERR_WOULD_BLOCK, try_acquire(semaphore, 1));
     STATUS(SHMKIT_ERR_TIMEOUT, shmkit_semaphore_acquire(semaphore, 1, 2000000, 0));
     STATUS(SHMKIT_OK, shmkit_semaphore_release(semaphore, 3));
     STATUS(SHMKIT_ERR_OVERFLOW, shmkit_semaphore_release(semaphore, 1));
     STATUS(SHMKIT_ERR_OVERFLOW, shmkit_semaphore_release(semaphore, UINT32_MAX));
-    STATUS(SHMKIT_OK, attempt(semaphore, 2));
-    STATUS(SHMKIT_ERR_WOULD_BLOCK, attempt(semaphore, 2));
-    /* None but what could ever be had. */
+    STATUS(SHMKIT_OK, try_acquire(semaphore, 2));
+    STATUS(SHMKIT_ERR_WOULD_BLOCK, try_acquire(semaphore, 2));
+    /* No permits, or more than the maximum, can never be acquired. */
     STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_acquire(semaphore, 0, SHMKIT_FOREVER, 0));
     STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_acquire(semaphore, 4, SHMKIT_FOREVER, 0));
     STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_release(semaphore, 0));
     STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_acquire(semaphore, 1, -2, 0));
     STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_acquire(semaphore, 1, SHMKIT_NOWAIT, 2));
     STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_held(semaphore, &out));
-    CHECK(value(semaphore) == 1 && told(semaphore).maximum == 3 && out == 7);
-    CHECK(told(semaphore).flags == 0 && told(semaphore).processes == 0 && told(semaphore).holders == 0);
-    done(semaphore);
-    /* NULL options: none at first, for signalling. */
+    CHECK(value(semaphore) == 1 && info_of(semaphore).maximum == 3 && out == 7);
+    CHECK(info_of(semaphore).flags == 0 && info_of(semaphore).processes == 0 && info_of(semaphore).holders == 0);
+    close_semaphore(semaphore);
+    /* NULL options create a semaphore without permits, for signalling. */
     STATUS(SHMKIT_OK, shmkit_semaphore_create(NULL, NULL, &semaphore));
-    CHECK(value(semaphore) == 0 && told(semaphore).maximum == 2147483647);
-    CHECK(check_fork(give, semaphore) == 0);
-    take(semaphore);
-    done(semaphore);
+    CHECK(value(semaphore) == 0 && info_of(semaphore).maximum == 2147483647);
+    CHECK(check_fork(release, semaphore) == 0);
+    acquire(semaphore);
+    close_semaphore(semaphore);
 }
 
-static void release_as_stranger(void *semaphore)
+static void release_as_non_holder(void *semaphore)
 {
     CHECK(held(semaphore) == 0);
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_semaphore_release(semaphore, 1));
-    STATUS(SHMKIT_ERR_WOULD_BLOCK, attempt(semaphore, 1));
+    STATUS(SHMKIT_ERR_WOULD_BLOCK, try_acquire(semaphore, 1));
 }
 
-static void *release_elsewhere(void *semaphore)
+static void *release_in_a_thread(void *semaphore)
 {
-    give(semaphore);
+    release(semaphore);
     return NULL;
 }
 
@@ -122,42 +122,42 @@ static void test_undo(void)
     SEMAPHORE *two = unnamed(2, SHMKIT_SEMAPHORE_UNDO);
     pthread_t thread;
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_semaphore_release(two, 1));
-    take_two(two);
+    acquire_two(two);
     CHECK(held(two) == 2 && value(two) == 0);
-    CHECK(check_fork(release_as_stranger, two) == 0);
-    CHECK(pthread_create(&thread, NULL, release_elsewhere, two) == 0 && pthread_join(thread, NULL) == 0);
+    CHECK(check_fork(release_as_non_holder, two) == 0);
+    CHECK(pthread_create(&thread, NULL, release_in_a_thread, two) == 0 && pthread_join(thread, NULL) == 0);
     STATUS(SHMKIT_ERR_NOT_OWNER, shmkit_semaphore_release(two, 2));
-    give(two);
-    /* What ends holding gives back: by exit, and by a kill. */
-    CHECK(check_fork(take_two, two) == 0);
-    take_two(two);
+    release(two);
+    /* If a holder dies, its permits are returned: after an exit, and after a kill. */
+    CHECK(check_fork(acquire_two, two) == 0);
+    acquire_two(two);
     STATUS(SHMKIT_OK, shmkit_semaphore_release(two, 2));
-    struct holder owner = holder_start(take_two, give, two);
-    CHECK(told(two).holders == 1 && told(two).flags == SHMKIT_SEMAPHORE_UNDO && told(two).processes == 128);
-    STATUS(SHMKIT_ERR_WOULD_BLOCK, attempt(two, 1));
+    struct holder owner = holder_start(acquire_two, release, two);
+    CHECK(info_of(two).holders == 1 && info_of(two).flags == SHMKIT_SEMAPHORE_UNDO && info_of(two).processes == 128);
+    STATUS(SHMKIT_ERR_WOULD_BLOCK, try_acquire(two, 1));
     holder_kill(owner);
-    take_two(two);
-    CHECK(told(two).recoveries == 2 && held(two) == 2);
-    done(two);
+    acquire_two(two);
+    CHECK(info_of(two).recoveries == 2 && held(two) == 2);
+    close_semaphore(two);
 }
 
-static void test_cells(void)
+static void test_count_slots(void)
 {
     shmkit_semaphore_options options = with(3, SHMKIT_SEMAPHORE_UNDO);
     SEMAPHORE *pool = NULL;
     options.processes = 1;
     STATUS(SHMKIT_OK, shmkit_semaphore_create(NULL, &options, &pool));
-    struct holder owner = holder_start(take, give, pool);
-    STATUS(SHMKIT_ERR_TOO_MANY_PROCESSES, attempt(pool, 1));
+    struct holder owner = holder_start(acquire, release, pool);
+    STATUS(SHMKIT_ERR_TOO_MANY_PROCESSES, try_acquire(pool, 1));
     holder_kill(owner);
-    /* That it lives was seen just now, so who only tries may not look again. */
+    /* The last liveness check is so recent that SHMKIT_NOWAIT may not repeat it. */
     usleep(2000);
     STATUS(SHMKIT_OK, shmkit_semaphore_acquire(pool, 3, SHMKIT_FOREVER, 0));
-    done(pool);
+    close_semaphore(pool);
     pool = unnamed(70000, SHMKIT_SEMAPHORE_UNDO);
-    STATUS(SHMKIT_ERR_OVERFLOW, attempt(pool, 65536));
+    STATUS(SHMKIT_ERR_OVERFLOW, try_acquire(pool, 65536));
     CHECK(value(pool) == 70000);
-    done(pool);
+    close_semaphore(pool);
 }
 
 static void test_waits(void)
@@ -165,37 +165,37 @@ static void test_waits(void)
     SEMAPHORE *semaphore = unnamed(0, 0);
     struct holder waiters[3];
     for (size_t at = 0; at < 3; at++)
-        waiters[at] = holder_run(take, semaphore);
+        waiters[at] = holder_run(acquire, semaphore);
     usleep(20000);
     STATUS(SHMKIT_OK, shmkit_semaphore_release(semaphore, 3));
     for (size_t at = 0; at < 3; at++)
         CHECK(holder_end(waiters[at]) == 0);
     CHECK(value(semaphore) == 0);
-    done(semaphore);
+    close_semaphore(semaphore);
 }
 
 static void ends_at_the_third_call(void *semaphore)
 {
     int calls = 0;
-    STATUS(SHMKIT_OK, shmkit_set_interrupt(third_time, &calls));
+    STATUS(SHMKIT_OK, shmkit_set_interrupt(interrupt_third_call, &calls));
     STATUS(SHMKIT_ERR_INTERRUPTED, shmkit_semaphore_acquire(semaphore, 1, SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE));
     CHECK(calls == 3);
 }
 
-/* What the handler below gives permits to. */
+/* The semaphore that the handler below releases. */
 static SEMAPHORE *signalled;
-static volatile sig_atomic_t refused;
+static volatile sig_atomic_t failed;
 
-static void give_in_handler(int number)
+static void release_in_handler(int number)
 {
     (void)number;
-    refused += shmkit_semaphore_release(signalled, 1) != SHMKIT_OK;
+    failed += shmkit_semaphore_release(signalled, 1) != SHMKIT_OK;
 }
 
-/* A signal comes in the middle of everything that this process does with the semaphore, the heap included. */
+/* Signals arrive while this process calls the functions of semaphores and uses the heap. */
 static void test_signal_handler(void)
 {
-    struct sigaction action = {.sa_handler = give_in_handler, .sa_flags = SA_RESTART};
+    struct sigaction action = {.sa_handler = release_in_handler, .sa_flags = SA_RESTART};
     enum { SIGNALS = 2000 };
     signalled = unnamed(0, 0);
     CHECK(sigaction(SIGUSR2, &action, NULL) == 0);
@@ -203,7 +203,7 @@ static void test_signal_handler(void)
     if (child == 0) {
         for (int at = 0; at < SIGNALS; at++) {
             kill(parent, SIGUSR2);
-            /* Each is to be taken before the next: signals that are pending are one. */
+            /* Pending signals are merged, so each must have arrived before the next is sent. */
             while (shmkit_semaphore_acquire(signalled, 1, SHMKIT_NOWAIT, 0) != SHMKIT_OK)
                 usleep(10);
         }
@@ -212,24 +212,24 @@ static void test_signal_handler(void)
     int status = -1;
     while (waitpid(child, &status, WNOHANG) == 0) {
         SEMAPHORE *other = unnamed(1, 0);
-        take(other);
-        give(other);
-        done(other);
-        /* Fails, so that a text is made and freed. */
+        acquire(other);
+        release(other);
+        close_semaphore(other);
+        /* This call fails, so that an error text is allocated and freed. */
         shmkit_semaphore_release(NULL, 1);
     }
-    CHECK(status == 0 && refused == 0 && value(signalled) == 0);
+    CHECK(status == 0 && failed == 0 && value(signalled) == 0);
     CHECK(signal(SIGUSR2, SIG_DFL) != SIG_ERR);
-    done(signalled);
+    close_semaphore(signalled);
 }
 
-static void hold_and_close(void *argument)
+static void acquire_and_close(void *argument)
 {
     SEMAPHORE *semaphore = NULL;
     (void)argument;
     STATUS(SHMKIT_OK, shmkit_semaphore_open("closed", NULL, &semaphore));
-    take(semaphore);
-    done(semaphore);
+    acquire(semaphore);
+    close_semaphore(semaphore);
 }
 
 static void test_closed_while_held(void)
@@ -237,16 +237,16 @@ static void test_closed_while_held(void)
     shmkit_semaphore_options options = with(1, SHMKIT_SEMAPHORE_UNDO);
     SEMAPHORE *semaphore = NULL;
     STATUS(SHMKIT_OK, shmkit_semaphore_create("closed", &options, &semaphore));
-    done(semaphore);
-    struct holder closer = holder_start(hold_and_close, nothing, NULL);
+    close_semaphore(semaphore);
+    struct holder closer = holder_start(acquire_and_close, do_nothing, NULL);
     STATUS(SHMKIT_OK, shmkit_semaphore_open("closed", NULL, &semaphore));
-    STATUS(SHMKIT_OK, attempt(semaphore, 1));
-    holder_leave(closer);
+    STATUS(SHMKIT_OK, try_acquire(semaphore, 1));
+    holder_finish(closer);
     STATUS(SHMKIT_OK, shmkit_semaphore_unlink(semaphore));
-    done(semaphore);
+    close_semaphore(semaphore);
 }
 
-/* Permits are recorded by process, whichever handle takes them; the value at first is of no interest to an opener. */
+/* Permits are counted per process, not per handle. create_at ignores the initial value if the semaphore exists. */
 static void test_placed_with_undo(void)
 {
     shmkit_semaphore_options options = with(2, SHMKIT_SEMAPHORE_UNDO), other = with(1, 0);
@@ -258,17 +258,17 @@ static void test_placed_with_undo(void)
     CHECK(size == 128 + 2 * 64);
     STATUS(SHMKIT_OK, shmkit_semaphore_create_at(segment, 64, &options, &semaphore));
     STATUS(SHMKIT_OK, shmkit_semaphore_open_at(segment, 64, NULL, &same));
-    take_two(same);
-    CHECK(held(semaphore) == 2 && told(same).processes == 2);
+    acquire_two(same);
+    CHECK(held(semaphore) == 2 && info_of(same).processes == 2);
     STATUS(SHMKIT_OK, shmkit_semaphore_release(semaphore, 2));
-    done(same);
-    done(semaphore);
+    close_semaphore(same);
+    close_semaphore(semaphore);
     STATUS(SHMKIT_OK, shmkit_semaphore_create_at(segment, 512, &other, &semaphore));
     other.value = 2;
     STATUS(SHMKIT_OK, shmkit_semaphore_create_at(segment, 512, &other, &same));
     CHECK(value(same) == 1);
-    done(same);
-    done(semaphore);
+    close_semaphore(same);
+    close_semaphore(semaphore);
     STATUS(SHMKIT_OK, shmkit_segment_close(segment));
 }
 
@@ -283,19 +283,19 @@ static void open_through_proc(void *argument)
     int own = open(path, O_RDWR | O_CLOEXEC);
     STATUS(SHMKIT_OK, shmkit_semaphore_open_fd(own, offset, NULL, &opened));
     close(own);
-    take(opened);
-    STATUS(SHMKIT_ERR_WOULD_BLOCK, attempt(opened, 1));
+    acquire(opened);
+    STATUS(SHMKIT_ERR_WOULD_BLOCK, try_acquire(opened, 1));
 }
 
-static void test_handed_over(void)
+static void test_open_fd_in_a_child(void)
 {
     SEMAPHORE *one = unnamed(1, 0), *other = unnamed(1, SHMKIT_SEMAPHORE_UNDO);
     CHECK(check_fork(open_through_proc, one) == 0);
     CHECK(value(one) == 0);
     CHECK(check_fork(open_through_proc, other) == 0);
-    take(other);
-    done(one);
-    done(other);
+    acquire(other);
+    close_semaphore(one);
+    close_semaphore(other);
 }
 
 static void test_options(void)
@@ -317,11 +317,11 @@ static void test_options(void)
         STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_create("bad", &bad[at], &none));
     }
     CHECK(none == NULL);
-    shmkit_semaphore_options most = with(2147483647, 0);
-    STATUS(SHMKIT_OK, shmkit_semaphore_create(NULL, &most, &none));
+    shmkit_semaphore_options maximum = with(2147483647, 0);
+    STATUS(SHMKIT_OK, shmkit_semaphore_create(NULL, &maximum, &none));
     STATUS(SHMKIT_ERR_OVERFLOW, shmkit_semaphore_release(none, 1));
-    STATUS(SHMKIT_OK, attempt(none, 2147483647));
-    done(none);
+    STATUS(SHMKIT_OK, try_acquire(none, 2147483647));
+    close_semaphore(none);
 }
 
 static void test_bad_outputs(void)
@@ -329,11 +329,11 @@ static void test_bad_outputs(void)
     SEMAPHORE *semaphore = unnamed(1, 0);
     STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_value(semaphore, NULL));
     STATUS(SHMKIT_ERR_INVALID, shmkit_semaphore_held(semaphore, NULL));
-    done(semaphore);
+    close_semaphore(semaphore);
 }
 
-/* Bytes that somebody has written over. */
-static void test_hostile(void)
+/* Corrupt bytes are reported as SHMKIT_ERR_CORRUPT. */
+static void test_hostile_bytes(void)
 {
     shmkit_segment *segment = managed_segment(NULL, 4096);
     SEMAPHORE *semaphore = NULL, *none = NULL;
@@ -352,7 +352,7 @@ static void test_hostile(void)
     words[9] = 0;
     STATUS(SHMKIT_ERR_CORRUPT, shmkit_semaphore_open_at(segment, 0, NULL, &none));
     CHECK(out == 7 && none == NULL);
-    done(semaphore);
+    close_semaphore(semaphore);
     STATUS(SHMKIT_OK, shmkit_segment_close(segment));
 }
 
@@ -360,18 +360,18 @@ static void tests(void)
 {
     test_permits();
     test_undo();
-    test_cells();
+    test_count_slots();
     test_waits();
     SEMAPHORE *none = unnamed(0, 0);
     CHECK(check_fork(ends_at_the_third_call, none) == 0);
-    done(none);
+    close_semaphore(none);
     test_signal_handler();
     test_closed_while_held();
     test_placed_with_undo();
-    test_handed_over();
+    test_open_fd_in_a_child();
     test_options();
     test_bad_outputs();
-    test_hostile();
+    test_hostile_bytes();
 }
 
 int main(void)
