@@ -1,9 +1,9 @@
 #!/bin/sh
-# Builds and runs programs against what `make install` has put into PREFIX, by pkg-config and by CMake.
+# Builds and runs programs with the files that `make install` installed in PREFIX, with pkg-config and with CMake.
 #
 #   VERSION=… SERIES=… SONAME=… CC=… sh tests/install/test.sh PREFIX WORK [static-only]
 #
-# static-only: PREFIX has the archive and no shared library.
+# static-only: PREFIX contains the static library and no shared library.
 set -eu
 prefix=$1 work=$2 only=${3-}
 sources=$(cd "$(dirname "$0")/.." && pwd)
@@ -17,7 +17,7 @@ fail() {
 	exit 1
 }
 
-# Which libshmkit a program loads: its path, or nothing.
+# Prints the path of the libshmkit that a program loads, or nothing if the program loads none.
 loaded() {
 	ldd "$1" 2>/dev/null | sed -n 's/.*libshmkit\.so.* => \([^ ]*\) .*/\1/p'
 }
@@ -39,7 +39,7 @@ if command -v pkg-config >/dev/null; then
 	if [ -z "$only" ]; then
 		$CC $warnings -o "$work/shared" "$program" $(pkg-config --cflags --libs shmkit) -Wl,-rpath,"$prefix/lib" -lpthread
 		runs_shared "$work/shared"
-		# The linker takes the shared library first, --static or not.
+		# The linker prefers the shared library, even with pkg-config --static; -Bstatic selects the archive.
 		$CC $warnings -o "$work/archive" "$program" \
 			-Wl,-Bstatic $(pkg-config --cflags --libs shmkit) -Wl,-Bdynamic -lpthread -ldl -lm
 		runs_static "$work/archive"
@@ -49,7 +49,7 @@ if command -v pkg-config >/dev/null; then
 	fi
 	echo 'int main(void) { return 0; }' >"$work/empty.c"
 	if $CC -static -o "$work/empty" "$work/empty.c" 2>/dev/null; then
-		# (The linker warns of functions of the C library in the archive that shmkit does not call.)
+		# The linker warns about functions of the C library that the archive contains and shmkit does not call.
 		$CC $warnings -static -o "$work/static" "$program" $(pkg-config --static --cflags --libs shmkit) \
 			2>"$work/static.log" || fail "$(cat "$work/static.log")"
 		runs_static "$work/static"
