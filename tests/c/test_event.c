@@ -234,7 +234,7 @@ static void test_bad_outputs(void)
     STATUS(SHMKIT_OK, shmkit_event_close(event));
 }
 
-/* With any bytes in the event, calls return a status, and a wait ends with its timeout. */
+/* With any bytes in the event, calls return a status, and no wait exceeds its timeout. */
 static void test_hostile_bytes(void)
 {
     shmkit_segment *segment = managed_segment(NULL, 4096);

@@ -301,7 +301,7 @@ static void test_bad_outputs(void)
     STATUS(SHMKIT_OK, shmkit_once_close(once));
 }
 
-/* With any bytes in the once flag, calls return a status, and a begin ends with its timeout. */
+/* With any bytes in the once flag, calls return a status, and no wait exceeds its timeout. */
 static void test_hostile_bytes(void)
 {
     shmkit_segment *segment = managed_segment(NULL, 4096);

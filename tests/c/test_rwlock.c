@@ -81,7 +81,7 @@ static void await_sleeper(const LOCK *lock)
         sched_yield();
 }
 
-/* Waits until a writer or an upgrading reader sleeps for the readers to release. */
+/* Waits until a writer, or a reader that upgrades, sleeps until the other readers release. */
 static void await_waiting_writer(const LOCK *lock)
 {
     for (;;) {
