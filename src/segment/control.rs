@@ -55,7 +55,7 @@ impl Plan {
             kind: self.kind as u32,
             control_bytes,
             capacity: capacity.max(size).saturating_add(control_bytes),
-            id: random(),
+            id: process::random()?,
             participants,
             flags: if self.ephemeral { EPHEMERAL } else { 0 },
             size,
@@ -65,11 +65,6 @@ impl Plan {
 
 fn bytes_of(participants: u32) -> u64 {
     SLOTS + u64::from(participants) * size_of::<Slot>() as u64
-}
-
-fn random() -> u64 {
-    use std::hash::{BuildHasher, Hasher, RandomState};
-    RandomState::new().build_hasher().finish()
 }
 
 /// Checks the header of the file `name`, which has `file_size` bytes, for a file that must contain `wanted`.

@@ -1,6 +1,7 @@
 //! Turns the name of a segment into the path of its file, and refuses names that could lead to another file.
 
 use crate::error::{Error, Result};
+use crate::sys::process;
 use crate::sys::shm::{DEFAULT_DIRECTORY, NAME_MAX};
 use std::ffi::{CStr, CString, OsStr};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
@@ -25,7 +26,11 @@ pub fn directory(directory: Option<&CStr>) -> Result<CString> {
     if let Some(directory) = directory.filter(|directory| !directory.is_empty()) {
         return absolute(directory.to_bytes());
     }
-    match std::env::var_os(DIRECTORY_VARIABLE).filter(|value| !value.is_empty()) {
+    let variable = match process::is_privileged() {
+        true => None,
+        false => std::env::var_os(DIRECTORY_VARIABLE),
+    };
+    match variable.filter(|value| !value.is_empty()) {
         Some(value) => absolute(value.as_bytes()),
         None => Ok(DEFAULT_DIRECTORY.to_owned()),
     }

@@ -1,5 +1,8 @@
 //! What the kernel reports about this process.
 
+use super::refused;
+use crate::error::Result;
+use nix::errno::Errno;
 use nix::sys::resource::{Resource, getrlimit};
 use nix::unistd::{SysconfVar, sysconf};
 use std::sync::atomic::{AtomicU64, AtomicUsize, Ordering};
@@ -114,4 +117,25 @@ pub fn identity() -> Identity {
 pub fn namespace() -> u64 {
     use std::os::unix::fs::MetadataExt;
     std::fs::metadata("/proc/self/ns/pid").map_or(0, |facts| facts.ino())
+}
+
+/// Returns a random number of the kernel: different in each process, also in forked siblings (getrandom(2)).
+pub fn random() -> Result<u64> {
+    let mut bytes = [0; size_of::<u64>()];
+    loop {
+        // SAFETY: the kernel writes at most the bytes of the array.
+        let got = unsafe { libc::getrandom(bytes.as_mut_ptr().cast(), bytes.len(), 0) };
+        match Errno::result(got) {
+            Ok(count) if count as usize == bytes.len() => return Ok(u64::from_ne_bytes(bytes)),
+            Ok(_) | Err(Errno::EINTR) => {}
+            Err(errno) => return Err(refused(errno, "cannot get a random number (getrandom)")),
+        }
+    }
+}
+
+/// Returns whether this program has more rights than the user that started it (set-user-ID and the like): it must not
+/// obey that user's environment (secure_getenv(3)).
+pub fn is_privileged() -> bool {
+    // SAFETY: getauxval only reads.
+    unsafe { libc::getauxval(libc::AT_SECURE) != 0 }
 }
