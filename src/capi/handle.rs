@@ -7,10 +7,8 @@
 
 use crate::error::{Error, Result};
 use crate::layout::Kind;
-use crate::sys::fork::{ForkLock, ForkLocked};
 use std::cell::UnsafeCell;
-use std::collections::VecDeque;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 /// Numbers that are unlikely to be in memory by chance.
 const OPEN: u32 = 0x5ea1_ab00;
@@ -19,10 +17,18 @@ const CLOSED: u32 = 0xdead_5ea1;
 /// The number of closed handles that are still recognised.
 const CLOSED_HANDLE_CACHE: usize = 1024;
 
-/// A value behind a pointer that C holds. The tag is the first field in handles of all kinds.
+/// What handles of all kinds begin with.
+#[repr(C)]
+struct Head {
+    tag: AtomicU32,
+    /// Frees the handle, which has no value any more.
+    free: unsafe fn(*mut Head),
+}
+
+/// A value behind a pointer that C holds.
 #[repr(C)]
 pub struct Handle<T> {
-    tag: AtomicU32,
+    head: Head,
     value: UnsafeCell<Option<T>>,
 }
 
@@ -32,9 +38,11 @@ pub trait Opaque: Send + Sync + 'static {
     const KIND: Kind;
 }
 
-/// The last closed handles. The fork lock guards them: a child forked during a close could otherwise never close a
-/// handle.
-static CLOSED_HANDLES: ForkLocked<VecDeque<Box<dyn Send>>> = ForkLocked::new(VecDeque::new());
+/// The last closed handles, without their values. No lock guards them: a child may be forked during a close.
+static CLOSED_HANDLES: [AtomicPtr<Head>; CLOSED_HANDLE_CACHE] =
+    [const { AtomicPtr::new(std::ptr::null_mut()) }; CLOSED_HANDLE_CACHE];
+/// The number of handles that were ever closed.
+static CLOSES: AtomicUsize = AtomicUsize::new(0);
 
 // SAFETY: only `borrow`, `peek` and `close` reach the value. It is Send, and shared only if it is Sync.
 unsafe impl<T: Send> Send for Handle<T> {}
@@ -45,9 +53,21 @@ impl<T: Opaque> Handle<T> {
     /// Moves a value behind a pointer.
     pub fn open(value: T) -> *mut Handle<T> {
         Box::into_raw(Box::new(Handle {
-            tag: AtomicU32::new(Self::TAG),
+            head: Head {
+                tag: AtomicU32::new(Self::TAG),
+                free: Self::free,
+            },
             value: UnsafeCell::new(Some(value)),
         }))
+    }
+
+    /// Frees a handle without a value.
+    ///
+    /// # Safety
+    /// `open` of this type must have returned it, and nothing uses it any more.
+    unsafe fn free(head: *mut Head) {
+        // SAFETY: it is a Handle<T> from `open`, whose head is its first field (the caller guarantees it).
+        drop(unsafe { Box::from_raw(head.cast::<Handle<T>>()) });
     }
 
     fn check(tag: u32) -> Result<()> {
@@ -78,7 +98,7 @@ impl<T: Opaque> Handle<T> {
         super::check_pointer(handle, "the handle")?;
         // SAFETY: not NULL and aligned (checked above), and not yet freed (the caller guarantees it). Only the tag is read,
         // which is at the same offset in handles of all kinds.
-        let tag = unsafe { &(*handle).tag };
+        let tag = unsafe { &(*handle).head.tag };
         // PAIRS handle.close: after CLOSED was read, the value is not read.
         Self::check(tag.load(Ordering::Acquire))?;
         // SAFETY: the tag proves that this is a Handle<T> with a value; no thread closes it meanwhile (# Safety).
@@ -100,7 +120,7 @@ impl<T: Opaque> Handle<T> {
             return None;
         }
         // SAFETY: as in `borrow`.
-        let tag = unsafe { &(*handle).tag };
+        let tag = unsafe { &(*handle).head.tag };
         // PAIRS handle.close
         if tag.load(Ordering::Acquire) != Self::TAG {
             return None;
@@ -123,18 +143,22 @@ impl<T: Opaque> Handle<T> {
         }
         super::check_pointer(handle, "the handle")?;
         // SAFETY: as in `borrow`.
-        let tag = unsafe { &(*handle).tag };
+        let tag = unsafe { &(*handle).head.tag };
         // PAIRS handle.close: the thread that wins here is the only one with the value.
         let closed = tag.compare_exchange(Self::TAG, CLOSED, Ordering::AcqRel, Ordering::Acquire);
         closed.map(drop).or_else(Self::check)?;
-        // SAFETY: the exchange above succeeded, so this is a Handle<T> from `open`, and no other close drops it.
-        let mut shell = unsafe { Box::from_raw(handle) };
-        drop(shell.value.get_mut().take());
-        let mut inside = ForkLock::enter();
-        let kept = CLOSED_HANDLES.get(&mut inside);
-        kept.push_back(shell);
-        if kept.len() > CLOSED_HANDLE_CACHE {
-            kept.pop_front();
+        // SAFETY: the exchange above succeeded, so this is a Handle<T> from `open`, and no other close drops its value.
+        let value = unsafe { &(*handle).value };
+        // SAFETY: as above; callers that see CLOSED do not read the value.
+        drop(unsafe { (*value.get()).take() });
+        let at = CLOSES.fetch_add(1, Ordering::Relaxed) % CLOSED_HANDLE_CACHE;
+        // PAIRS handle.closed: the thread that frees the handle later has seen the drop above.
+        let oldest = CLOSED_HANDLES[at].swap(handle.cast(), Ordering::AcqRel);
+        if !oldest.is_null() {
+            // SAFETY: a closed handle, which was in the list until this exchange.
+            let free = unsafe { (*oldest).free };
+            // SAFETY: the handle is of the type that stored `free`, and no program may use it any more.
+            unsafe { free(oldest) };
         }
         Ok(())
     }
