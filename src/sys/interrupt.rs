@@ -2,23 +2,55 @@
 
 use crate::error::{Error, Result};
 use std::ffi::c_void;
-use std::sync::RwLock;
+use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// A function that returns nonzero to end the operation that calls it.
 pub type Hook = unsafe extern "C" fn(argument: *mut c_void) -> i32;
 
-#[derive(Clone, Copy)]
+/// A hook that was installed once. Nodes are never freed or changed, so a reader needs no lock, and a child that is
+/// forked at any moment finds them whole.
 struct Installed {
     hook: Hook,
     argument: *mut c_void,
+    /// The node that was made before this one.
+    older: *const Installed,
 }
 
-// SAFETY: the pointer is only passed to the hook; the caller of `set` guarantees that any thread may do that.
-unsafe impl Send for Installed {}
-// SAFETY: as for Send; an `Installed` never changes.
-unsafe impl Sync for Installed {}
+/// The hook of this process; null: none.
+static INSTALLED: AtomicPtr<Installed> = AtomicPtr::new(std::ptr::null_mut());
+/// The node that was made last. A hook that is installed again gets its old node.
+static NEWEST: AtomicPtr<Installed> = AtomicPtr::new(std::ptr::null_mut());
 
-static INSTALLED: RwLock<Option<Installed>> = RwLock::new(None);
+/// Returns the node of this hook, made at its first use.
+fn node(hook: Hook, argument: *mut c_void) -> *mut Installed {
+    // PAIRS hook.node: a reader of the address sees the node.
+    let mut newest = NEWEST.load(Ordering::Acquire);
+    let mut made: *mut Installed = std::ptr::null_mut();
+    loop {
+        let mut at = newest.cast_const();
+        // SAFETY: a node is never freed, and `older` ends with null.
+        while let Some(node) = unsafe { at.as_ref() } {
+            if std::ptr::fn_addr_eq(node.hook, hook) && node.argument == argument {
+                return at.cast_mut();
+            }
+            at = node.older;
+        }
+        if made.is_null() {
+            made = Box::into_raw(Box::new(Installed {
+                hook,
+                argument,
+                older: newest,
+            }));
+        }
+        // SAFETY: `made` was made above, and no other thread knows it yet.
+        unsafe { (*made).older = newest };
+        // PAIRS hook.node
+        match NEWEST.compare_exchange(newest, made, Ordering::AcqRel, Ordering::Acquire) {
+            Ok(_) => return made,
+            Err(now) => newest = now,
+        }
+    }
+}
 
 /// Installs the hook of this process; `None` removes it.
 ///
@@ -26,10 +58,9 @@ static INSTALLED: RwLock<Option<Installed>> = RwLock::new(None);
 /// Any thread may call `hook` with `argument` until another hook is installed and all operations begun before have
 /// ended.
 pub unsafe fn set(hook: Option<Hook>, argument: *mut c_void) {
-    let installed = hook.map(|hook| Installed { hook, argument });
-    *INSTALLED
-        .write()
-        .unwrap_or_else(|poisoned| poisoned.into_inner()) = installed;
+    let node = hook.map_or(std::ptr::null_mut(), |hook| node(hook, argument));
+    // PAIRS hook.node
+    INSTALLED.store(node, Ordering::Release);
 }
 
 /// Calls the hook if the operation is interruptible. `Interrupted`: the hook ends the operation.
@@ -37,15 +68,14 @@ pub fn ask(interruptible: bool) -> Result<()> {
     if !interruptible {
         return Ok(());
     }
-    // A copy, not a reference under the lock: a hook may install another hook.
-    let installed = *INSTALLED
-        .read()
-        .unwrap_or_else(|poisoned| poisoned.into_inner());
-    let Some(Installed { hook, argument }) = installed else {
+    // PAIRS hook.node
+    let installed = INSTALLED.load(Ordering::Acquire);
+    // SAFETY: null, or a node, which is never freed.
+    let Some(Installed { hook, argument, .. }) = (unsafe { installed.as_ref() }) else {
         return Ok(());
     };
     // SAFETY: the caller of `set` guarantees that any thread may call the hook with this argument.
-    match unsafe { hook(argument) } {
+    match unsafe { hook(*argument) } {
         0 => Ok(()),
         _ => Err(Error::Interrupted(
             "the interrupt hook ended the operation".into(),
