@@ -120,6 +120,8 @@ reasons! {
     Deadlock = -26, c"deadlock: the call would wait forever";
     /// The queue was shut down: no message is put any more, and none is left to get.
     ShutDown = -27, c"the queue was shut down";
+    /// The process was forked during the call, and this is the child. The call belongs to the parent, and goes on there.
+    Forked = -28, c"forked during the call: the call goes on in the parent only";
 }
 
 /// The result of every function that can fail.

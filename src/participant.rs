@@ -25,6 +25,7 @@ use crate::layout::{CacheLine, Shared};
 use crate::sys::fork::{ForkLocal, ForkLock, ForkLocked, free_fork_local, new_fork_local};
 use crate::sys::lockfile::{byte_of, hold, is_held};
 use crate::sys::map::LockMapping;
+use crate::sys::thread::CancelGuard;
 use crate::sys::{clock, process, shm};
 use std::collections::BTreeMap;
 use std::ffi::{CStr, CString};
@@ -249,6 +250,7 @@ impl LivenessProbe {
                 return Ok(verdict);
             }
         }
+        let _cancel = CancelGuard::new();
         let spare = self.open()?;
         let verdict = self.ask(spare.as_raw_fd(), ticket, mine).ok_or_else(|| {
             Error::LivenessUnknown(

@@ -7,6 +7,7 @@
 //! | `name`  | by name, in a file that contains nothing else              |
 //! | `fd`    | unnamed ones, and those opened by their descriptor         |
 //! | `guard` | guards and timeouts of the Rust API, noun by noun          |
+//! | `fork`  | forks in a signal handler during a call                    |
 
 #[macro_use]
 mod common;
@@ -17,6 +18,8 @@ mod noun;
 
 #[path = "object/fd.rs"]
 mod fd;
+#[path = "object/fork.rs"]
+mod fork;
 #[path = "object/guard.rs"]
 mod guard;
 #[path = "object/name.rs"]

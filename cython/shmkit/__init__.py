@@ -19,7 +19,7 @@ __pyx_capi__ = _capsules.table()
 from ._limits import Limits, limits
 from ._mutex import LockInfo
 from ._place import Lease, Reservation
-from ._status import Corrupt, NotOwner, OwnerDied, ShmkitError, ShutDown, VersionMismatch
+from ._status import Corrupt, Forked, NotOwner, OwnerDied, ShmkitError, ShutDown, VersionMismatch
 from .barrier import Barrier, BarrierInfo
 from .condition import Condition, ConditionInfo
 from .event import Event, EventInfo
@@ -42,6 +42,7 @@ __all__ = [
     "Corrupt",
     "Event",
     "EventInfo",
+    "Forked",
     "JoinableQueue",
     "Lease",
     "Limits",

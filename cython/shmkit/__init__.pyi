@@ -4,6 +4,7 @@ from ._mutex import LockInfo as LockInfo
 from ._place import Lease as Lease
 from ._place import Reservation as Reservation
 from ._status import Corrupt as Corrupt
+from ._status import Forked as Forked
 from ._status import NotOwner as NotOwner
 from ._status import OwnerDied as OwnerDied
 from ._status import ShmkitError as ShmkitError
@@ -43,6 +44,7 @@ __all__ = [
     "Corrupt",
     "Event",
     "EventInfo",
+    "Forked",
     "JoinableQueue",
     "Lease",
     "Limits",

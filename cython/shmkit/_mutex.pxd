@@ -55,6 +55,6 @@ cdef class Mutex(Object):
     cdef bint take(self, int64_t timeout_ns, bint goes_on) except -1
     cdef bint _wait(self, shmkit_status status, int64_t timeout_ns, bint goes_on) except -1
     cdef bint _granted(self, uint32_t died, bint goes_on) except -1
-    cdef int end(self, bint consistent) except -1
+    cdef int end(self, bint consistent, bint failed=*) except -1
     cdef uint64_t _depth(self) noexcept
     cdef shmkit_lock_info _info(self) except *

@@ -10,7 +10,7 @@ from libc.stdint cimport int64_t, uint32_t, uint64_t
 from libc.string cimport memset
 from posix.unistd cimport getpid
 from shmkit cimport (
-    SHMKIT_ERR_CLOSED, SHMKIT_ERR_INVALID, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK, SHMKIT_FOREVER,
+    SHMKIT_ERR_CLOSED, SHMKIT_ERR_INVALID, SHMKIT_ERR_NOT_OWNER, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_WOULD_BLOCK, SHMKIT_FOREVER,
     SHMKIT_INTERRUPTIBLE, SHMKIT_LOCK_HELD, SHMKIT_LOCK_OWNER_DIED, SHMKIT_LOCK_TRANSFERABLE, SHMKIT_NOWAIT, SHMKIT_OK,
     shmkit_lock_info, shmkit_status,
 )
@@ -170,15 +170,21 @@ cdef class Mutex(Object):
             "it inside \"with lock.recover():\", or open the lock with on_owner_death=\"recover\""
         )
 
-    cdef int end(self, bint consistent) except -1:
-        """Release the lock. `consistent`: after the death of an owner, mark it consistent before."""
+    cdef int end(self, bint consistent, bint failed=False) except -1:
+        """Release the lock. `consistent`: after the death of an owner, mark it consistent before.
+
+        `failed`: an exception ends the block. It takes precedence over NotOwner: a forked child, for example, does not
+        hold the lock of its parent.
+        """
+        cdef shmkit_status status
         if self._handle is NULL:
             raise self._closed()
         if self._owner_died_pid and self._depth() <= 1:
             if consistent and self._owner_died_pid == getpid():
                 check(self._mutex.mark_consistent(self._handle))
             self._owner_died_pid = 0
-        return check(self._mutex.release(self._handle))
+        status = self._mutex.release(self._handle)
+        return 0 if failed and status == SHMKIT_ERR_NOT_OWNER else check(status)
 
     cdef uint64_t _depth(self) noexcept:
         cdef uint64_t depth = 1
@@ -258,7 +264,7 @@ cdef class Mutex(Object):
     def __exit__(self, kind, value, traceback, /):
         """Release the lock. After an exception the lock is not marked consistent."""
         if self._owner_died_pid or self._mutex.release(self._handle) != SHMKIT_OK:
-            self.end(self._goes_on and kind is None)
+            self.end(self._goes_on and kind is None, kind is not None)
 
     def recover(self, timeout=None):
         """Return a context manager that acquires the lock even after the death of an owner.
@@ -389,4 +395,4 @@ cdef class _Recovery:
         return self._lock.owner_died
 
     def __exit__(self, kind, value, traceback):
-        self._lock.end(kind is None)
+        self._lock.end(kind is None, kind is not None)

@@ -6,6 +6,7 @@ class ShmkitError(Exception):
 
 class Corrupt(ShmkitError): ...  # noqa: N818
 class OwnerDied(ShmkitError): ...  # noqa: N818
+class Forked(ShmkitError): ...  # noqa: N818
 class VersionMismatch(ShmkitError): ...  # noqa: N818
 class NotOwner(ShmkitError, RuntimeError, AssertionError): ...  # noqa: N818
 

@@ -9,7 +9,7 @@ from cpython.exc cimport PyErr_Occurred
 from libc.stdint cimport int32_t
 from shmkit cimport (
     SHMKIT_ERR_BROKEN, SHMKIT_ERR_CLOSED, SHMKIT_ERR_CORRUPT, SHMKIT_ERR_DEADLOCK, SHMKIT_ERR_EMPTY, SHMKIT_ERR_EXISTS,
-    SHMKIT_ERR_FULL, SHMKIT_ERR_INTERRUPTED, SHMKIT_ERR_INVALID, SHMKIT_ERR_NOT_FOUND, SHMKIT_ERR_NOT_OWNER,
+    SHMKIT_ERR_FORKED, SHMKIT_ERR_FULL, SHMKIT_ERR_INTERRUPTED, SHMKIT_ERR_INVALID, SHMKIT_ERR_NOT_FOUND, SHMKIT_ERR_NOT_OWNER,
     SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_NO_SPACE, SHMKIT_ERR_OVERFLOW, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_SHUT_DOWN,
     SHMKIT_ERR_SYSTEM, SHMKIT_ERR_TIMEOUT, SHMKIT_ERR_TOO_LARGE, SHMKIT_ERR_UNSUPPORTED, SHMKIT_ERR_UNTRUSTED,
     SHMKIT_ERR_VERSION_MISMATCH, SHMKIT_ERR_WRONG_KIND, SHMKIT_VERSION, shmkit_check_version, shmkit_last_error, shmkit_set_interrupt, shmkit_status,
@@ -50,6 +50,15 @@ class Corrupt(ShmkitError):
     __module__ = "shmkit"
 
 
+class Forked(ShmkitError):
+    """A signal handler forked during the call, and this is the child: the call goes on in the parent only.
+
+    The child holds nothing of the call. Its next call works under an identity of its own.
+    """
+
+    __module__ = "shmkit"
+
+
 class OwnerDied(ShmkitError):
     """The owner of the lock died while it held the lock: the data that it protects may be inconsistent."""
 
@@ -86,6 +95,7 @@ cdef dict _PLAIN = {
     SHMKIT_ERR_TOO_LARGE: ValueError,
     SHMKIT_ERR_NO_MEMORY: MemoryError,
     SHMKIT_ERR_SHUT_DOWN: ShutDown,
+    SHMKIT_ERR_FORKED: Forked,
     SHMKIT_ERR_CORRUPT: Corrupt,
     SHMKIT_ERR_VERSION_MISMATCH: VersionMismatch,
     SHMKIT_ERR_INTERRUPTED: InterruptedError,

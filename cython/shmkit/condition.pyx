@@ -236,7 +236,7 @@ cdef class Condition(Object):
 
     def __exit__(self, kind, value, traceback, /):
         cdef Mutex lock = self._own()
-        lock.end(lock._goes_on and kind is None)
+        lock.end(lock._goes_on and kind is None, kind is not None)
 
     cdef bint _wait(self, int64_t timeout_ns) except -1:
         cdef uint32_t died = 0

@@ -29,12 +29,21 @@ mod mutex;
 mod structure;
 
 use crate::error::{Error, Result};
+use crate::sys::thread::CancelGuard;
 use std::ffi::{CStr, c_char};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
+/// Runs the body of an exported function as `run_verb` does. The thread cannot be cancelled meanwhile.
+fn run(body: impl FnOnce() -> Result<()>) -> status::shmkit_status {
+    let _cancel = CancelGuard::new();
+    run_verb(body)
+}
+
 /// Runs the body of an exported function. An error or a panic becomes a status, which
 /// `shmkit_last_error` describes.
-fn run(body: impl FnOnce() -> Result<()>) -> status::shmkit_status {
+///
+/// The verbs of objects are often called: what they call disables cancellation where it is needed (D-079).
+fn run_verb(body: impl FnOnce() -> Result<()>) -> status::shmkit_status {
     // A body that unwinds leaves at most a handle that was not returned, or an output that was not written.
     match catch_unwind(AssertUnwindSafe(body)) {
         Ok(Ok(())) => status::SHMKIT_OK,

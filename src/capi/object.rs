@@ -128,10 +128,11 @@ use super::handle::{Handle, Opaque};
 use super::segment::{SHMKIT_TRUST, named, shmkit_segment};
 use super::status::shmkit_status;
 use super::structure::{self, Sized32};
-use super::{output, run, text};
+use super::{output, run, run_verb, text};
 use crate::error::{Error, Result};
 use crate::object::{self, Create, FileOptions, Noun};
 use crate::segment::Segment;
+use crate::sys::thread::CancelGuard;
 use std::ffi::{CStr, c_char};
 use std::sync::Arc;
 
@@ -228,7 +229,7 @@ pub(super) unsafe fn with<T: Opaque, H>(
     handle: *const H,
     body: impl FnOnce(&T) -> Result<()>,
 ) -> shmkit_status {
-    run(|| {
+    run_verb(|| {
         // SAFETY: the caller guarantees it (see # Safety).
         body(unsafe { Handle::<T>::borrow(handle.cast()) }?)
     })
@@ -443,6 +444,7 @@ pub(super) unsafe fn segment<T: Object, H>(
 /// # Safety
 /// As for the exported function.
 pub(super) unsafe fn unlink<T: Object, H>(handle: *const H) -> shmkit_status {
+    let _cancel = CancelGuard::new();
     // SAFETY: the caller guarantees it (see # Safety).
     unsafe { with(handle, |object: &T| object.object().unlink()) }
 }

@@ -40,7 +40,11 @@
  * Threads     Any thread may use any handle. Closing a handle while another thread uses it is
  *             undefined.
  * Fork        A child inherits its parent's mappings, and may use and close the handles. It holds
- *             nothing that its parent holds.
+ *             nothing that its parent holds. If a signal handler or the interrupt hook forks during
+ *             a call, the call continues in the parent. In the child it fails with
+ *             SHMKIT_ERR_FORKED, and has no effect from the next system call on.
+ * Cancel      No function is a cancellation point. pthread_cancel takes effect after the call
+ *             returns: end a wait by a timeout or by the interrupt hook.
  * Signals     A call continues after a signal handler returns, unless SHMKIT_INTERRUPTIBLE was
  *             given.
  * Names       A name is a file in /dev/shm, in the directory of the variable SHMKIT_DIR, or in the

@@ -72,6 +72,10 @@ pub const SHMKIT_ERR_INTERNAL: shmkit_status = -25;
 pub const SHMKIT_ERR_DEADLOCK: shmkit_status = -26;
 /// The queue was shut down: no message is put any more, and none is left to get.
 pub const SHMKIT_ERR_SHUT_DOWN: shmkit_status = -27;
+/// A signal handler or the interrupt hook forked during the call, and this is the child. The call
+/// goes on in the parent, and is lost here: the child holds nothing of it. The next call of the
+/// child works under an identity of its own. Every function that may wait may return it.
+pub const SHMKIT_ERR_FORKED: shmkit_status = -28;
 
 struct Last {
     code: shmkit_status,
@@ -166,7 +170,7 @@ mod tests {
 
     #[test]
     fn every_status_has_a_sentence() {
-        for status in SHMKIT_ERR_SHUT_DOWN..=SHMKIT_OK {
+        for status in SHMKIT_ERR_FORKED..=SHMKIT_OK {
             // SAFETY: strerror returns a static C string.
             let sentence = unsafe { CStr::from_ptr(shmkit_strerror(status)) };
             assert_ne!(sentence, c"not a status of shmkit", "{status}");

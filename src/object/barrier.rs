@@ -203,7 +203,7 @@ impl Barrier {
     /// `Broken`: the barrier was broken meanwhile.
     #[doc(hidden)]
     pub fn release(&self) -> Result<()> {
-        self.view().pass(self.object.owner_id()?)
+        self.view().pass(self.object.owner_id()?, &**self.segment())
     }
 
     /// Restores the barrier. Waiting parties fail with `Broken`; parties that arrive later wait for the full number.

@@ -36,7 +36,7 @@ use crate::raw::Liveness;
 pub use crate::segment::options::FileOptions;
 use crate::segment::{Content, Options, Segment};
 use crate::sys::clock;
-use crate::sys::fork::ForkLocal;
+use crate::sys::fork::{ForkLocal, Origin};
 use std::ffi::CStr;
 use std::os::fd::RawFd;
 use std::ptr::NonNull;
@@ -655,6 +655,7 @@ fn establish(
     /// (D-023).
     const CREATE_TIMEOUT_NS: u64 = 1_000_000_000;
     let mut deadline = None;
+    let origin = Origin::here();
     loop {
         // PAIRS object.made: a reader of the kind or of the maker sees what the maker stored before.
         let seen = word.load(Ordering::Acquire);
@@ -684,6 +685,7 @@ fn establish(
                     ));
                 }
                 std::thread::sleep(CREATE_POLL_INTERVAL);
+                origin.check()?;
                 continue;
             }
         }

@@ -249,7 +249,8 @@ impl BarrierRef<'_> {
     /// * `Broken`: the barrier was broken: by an abort, a reset, a timeout or a death
     /// * `Timeout`: the time is over; the barrier is broken now, if the caller had arrived
     /// * `WouldBlock`: parties are missing
-    /// * `Interrupted`, errors of `liveness`: the caller no longer waits, and the barrier is as if it had not arrived;
+    /// * `Forked`: this is a child that was forked during the call; the parent still waits
+    /// * `Interrupted`, other errors of `liveness`: the caller no longer waits, and the barrier is as if it had not arrived;
     ///   if the others have continued meanwhile, they have
     /// * `Corrupt`: the words contradict each other
     pub fn wait(
@@ -260,7 +261,7 @@ impl BarrierRef<'_> {
         handle: &BarrierHandleState,
         liveness: &impl Liveness,
     ) -> Result<usize> {
-        let mut wait = Wait::new(options, &handle.turn);
+        let mut wait = Wait::new(options, &handle.turn, liveness.origin(me));
         let nowait = options.timeout == Timeout::Immediate;
         loop {
             let turn = self.turn();
@@ -353,6 +354,8 @@ impl BarrierRef<'_> {
     ) -> Result<Arrival> {
         self.enter(me, wait, handle, liveness)?;
         let arrived = self.arrive_inside(me, wait, last, liveness);
+        // A child that was forked in there leaves the lock to its parent.
+        liveness.origin(me).check()?;
         self.exit(me);
         let (arrival, over) = arrived?;
         self.wake(over);
@@ -408,7 +411,12 @@ impl BarrierRef<'_> {
             let others = (arrived != 0).then_some(generation);
             match self.find_dead(me, others, liveness) {
                 Ok(false) => {}
-                Ok(true) => drop(self.break_off(generation, true)),
+                Ok(true) => {
+                    self.break_off(generation, true);
+                    // The wake is a system call.
+                    liveness.origin(me).check()?;
+                }
+                Err(error @ Error::Forked(_)) => return Err(error),
                 Err(error) => {
                     self.leave(index);
                     return Err(error);
@@ -500,7 +508,9 @@ impl BarrierRef<'_> {
             let slept = more.and_then(|()| self.wait_slice(&mut wait, turn, MISSING));
             if let Err(error) = slept {
                 return match error {
-                    Error::Timeout(_) => self.give_up(waiter, error),
+                    // The parent goes on to wait.
+                    Error::Forked(_) => Err(error),
+                    Error::Timeout(_) => self.give_up(waiter, liveness, error),
                     other => self.withdraw(waiter, handle, liveness, other),
                 };
             }
@@ -539,7 +549,7 @@ impl BarrierRef<'_> {
     }
 
     /// The caller's time is over: breaks the turn for all, unless it was over or broken before.
-    fn give_up(self, waiter: &Waiter, error: Error) -> Result<usize> {
+    fn give_up(self, waiter: &Waiter, liveness: &impl Liveness, error: Error) -> Result<usize> {
         let turn = self.turn();
         if turn.generation() != waiter.generation || turn.is_broken() {
             return self.outcome(waiter, turn);
@@ -547,6 +557,8 @@ impl BarrierRef<'_> {
         if !self.break_off(waiter.generation, false) {
             return self.outcome(waiter, self.turn());
         }
+        // The wake is a system call.
+        liveness.origin(waiter.me).check()?;
         self.leave(waiter.index);
         Err(error)
     }
@@ -565,9 +577,11 @@ impl BarrierRef<'_> {
                 self.withdraw_inside(waiter);
                 self.exit(me);
             }
+            Err(error @ Error::Forked(_)) => return Err(error),
             // The caller cannot withdraw, and the others must not wait for it.
             Err(_) => {
                 self.break_off(waiter.generation, false);
+                liveness.origin(me).check()?;
                 self.leave(waiter.index);
             }
         }
@@ -609,7 +623,7 @@ impl BarrierRef<'_> {
 
     /// Releases the parties that the serial party holds. `NotOwner`: this process holds none, or a reset has released
     /// them. `Broken`: the turn was broken meanwhile.
-    pub fn pass(self, me: Id) -> Result<()> {
+    pub fn pass(self, me: Id, liveness: &impl Liveness) -> Result<()> {
         let state = me.bits() | HOLDING;
         // PAIRS barrier.cell
         let held = |cell: &&PartyCell| cell.state.load(Ordering::Acquire) == state;
@@ -633,6 +647,8 @@ impl BarrierRef<'_> {
         if let Some(over) = over {
             self.raw.turns.fetch_add(1, Ordering::Relaxed);
             self.wake(over);
+            // The wake is a system call.
+            liveness.origin(me).check()?;
         }
         // PAIRS barrier.left. It fails if another thread of this process, or a reset, has changed the state.
         let _ = cell
@@ -682,7 +698,7 @@ impl BarrierRef<'_> {
         handle: &BarrierHandleState,
         liveness: &impl Liveness,
     ) -> Result<Waiter> {
-        let mut wait = Wait::new(WaitOptions::BLOCKING, &handle.turn);
+        let mut wait = Wait::new(WaitOptions::BLOCKING, &handle.turn, liveness.origin(me));
         match self.arrive(me, &mut wait, Last::Passes, handle, liveness)? {
             Arrival::Waits(index, generation) => Ok(Waiter {
                 me,

@@ -39,6 +39,7 @@ use super::{Liveness, WaitOptions};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering, fence};
+use crate::sys::fork::Origin;
 use crate::sys::futex::{self, WaitSet};
 
 /// In a cell: its thread waits.
@@ -188,8 +189,16 @@ fn is_notified(state: u64) -> bool {
 }
 
 /// Returns whether the cell is a dead process' or has no process. A process whose liveness is unknown counts as alive.
-fn is_gone(state: u64, liveness: &impl Liveness) -> bool {
-    Id::of(state).is_none_or(|owner| liveness.is_dead(owner).unwrap_or(false))
+///
+/// `Forked`: as of `Liveness::is_dead`.
+fn is_gone(state: u64, liveness: &impl Liveness) -> Result<bool> {
+    let Some(owner) = Id::of(state) else {
+        return Ok(true);
+    };
+    match liveness.is_dead(owner) {
+        Err(error @ Error::Forked(_)) => Err(error),
+        dead => Ok(dead.unwrap_or(false)),
+    }
 }
 
 /// A condition and its cells.
@@ -240,12 +249,14 @@ impl<'a> ConditionRef<'a> {
 
     /// Releases the lock, waits for a notification, and acquires the lock again.
     ///
-    /// The caller holds the lock again, as often as before, whatever this returns except `NotOwner` (D-036).
+    /// The caller holds the lock again, as often as before, whatever this returns except `NotOwner` (D-036) and
+    /// `Forked`.
     ///
     /// * `NotOwner`: the caller did not hold the lock, or it cannot be acquired again
     /// * `Invalid`: the condition was first used with another lock
     /// * `TooManyProcesses`: as many threads wait as there are cells
     /// * `Corrupt`: the cell was overwritten
+    /// * `Forked`: this is a child that was forked during the call; it neither waits nor holds the lock
     pub fn wait(
         &self,
         me: Id,
@@ -266,8 +277,13 @@ impl<'a> ConditionRef<'a> {
         };
         // 2. Without the lock.
         let slept = self.sleep(me, own, age, options, spins, liveness);
+        // The parent goes on with the wait.
+        liveness.origin(me).check()?;
         // 3. With the lock.
         let owner_died = mutex.acquire_all(depth).map_err(|error| {
+            if matches!(error, Error::Forked(_)) {
+                return error;
+            }
             if let Ok((_, Some(notified))) = slept {
                 self.leave(me, notified);
             }
@@ -311,7 +327,7 @@ impl<'a> ConditionRef<'a> {
             if is_notified(seen) && oldest.is_some_and(|oldest| oldest <= cell.age()) {
                 continue;
             }
-            if is_gone(seen, liveness) && cell.swap(seen, waiting) {
+            if is_gone(seen, liveness)? && cell.swap(seen, waiting) {
                 return Ok(cell);
             }
         }
@@ -335,7 +351,7 @@ impl<'a> ConditionRef<'a> {
         liveness: &impl Liveness,
     ) -> Result<(End, Option<&'a WaiterCell>)> {
         let waiting = me.bits() | WAITING;
-        let mut wait = Wait::new(options, spins);
+        let mut wait = Wait::new(options, spins, liveness.origin(me));
         loop {
             let seen = own.load();
             if seen == me.bits() | NOTIFIED {
@@ -360,7 +376,7 @@ impl<'a> ConditionRef<'a> {
             // 2. A notified process may be dead, or have left its notification. PAIRS condition.look: of a thread that
             //    leaves one and this thread, at least one sees the other.
             fence(Ordering::SeqCst);
-            if let Some(left) = self.adopt(me, age, liveness) {
+            if let Some(left) = self.adopt(me, age, liveness)? {
                 if !self.withdraw(me, own) {
                     // This thread was notified meanwhile.
                     self.leave(me, left);
@@ -371,8 +387,10 @@ impl<'a> ConditionRef<'a> {
             // 3. Sleep until the word changes, or the time is over.
             let ended =
                 wait.wait_slice(&own.state, waiting | ASLEEP, "no notification has arrived");
-            let Err(ended) = ended else {
-                continue;
+            let ended = match ended {
+                Ok(()) => continue,
+                Err(error @ Error::Forked(_)) => return Err(error),
+                Err(ended) => ended,
             };
             let interrupted = matches!(ended, Error::Interrupted(_));
             let end = match interrupted {
@@ -410,25 +428,31 @@ impl<'a> ConditionRef<'a> {
         me: Id,
         age: u64,
         liveness: &impl Liveness,
-    ) -> Option<&'a WaiterCell> {
-        let is_left =
-            |seen: u64| is_notified(seen) && Id::of(seen) != Some(me) && is_gone(seen, liveness);
+    ) -> Result<Option<&'a WaiterCell>> {
+        let is_left = |seen: u64| {
+            let others = is_notified(seen) && Id::of(seen) != Some(me);
+            Ok(others && is_gone(seen, liveness)?)
+        };
         // Other waiters may want it as well: one swaps, the others look for the next.
         for _ in self.used() {
             // The oldest notification: younger waiters have no right to it, but perhaps to the others.
-            let ours = |cell: &&WaiterCell| cell.age() >= age && is_left(cell.load());
-            let left = self
-                .used()
-                .iter()
-                .filter(ours)
-                .min_by_key(|cell| cell.age())?;
+            let mut oldest: Option<&WaiterCell> = None;
+            for cell in self.used().iter().filter(|cell| cell.age() >= age) {
+                let first = oldest.is_none_or(|oldest| cell.age() < oldest.age());
+                if first && is_left(cell.load())? {
+                    oldest = Some(cell);
+                }
+            }
+            let Some(left) = oldest else {
+                return Ok(None);
+            };
             let seen = left.load();
-            if is_left(seen) && left.swap(seen, me.bits() | NOTIFIED) {
+            if is_left(seen)? && left.swap(seen, me.bits() | NOTIFIED) {
                 self.raw.recoveries.fetch_add(1, Ordering::Relaxed);
-                return Some(left);
+                return Ok(Some(left));
             }
         }
-        None
+        Ok(None)
     }
 
     /// Leaves this process' notification to another waiter.
@@ -447,7 +471,8 @@ impl<'a> ConditionRef<'a> {
         }
     }
 
-    /// Notifies the `count` threads that have waited longest, or all if fewer wait. Errors as for `check`.
+    /// Notifies the `count` threads that have waited longest, or all if fewer wait. Errors as for `check`. `Forked`: this
+    /// is a child that was forked during the call.
     pub fn notify(
         &self,
         count: u64,
@@ -457,10 +482,13 @@ impl<'a> ConditionRef<'a> {
         self.check(mutex)?;
         let used = self.used();
         let now = self.raw.age.load(Ordering::Relaxed);
+        let origin = Origin::here();
         if count >= used.len() as u64 {
             // All waiters are meant, so liveness need not be checked: dead ones leave their notification.
             for cell in used {
                 if self.send(cell, now).is_some() {
+                    // The wake is a system call.
+                    origin.check()?;
                     super::count(&self.raw.notified);
                 }
             }
@@ -481,7 +509,7 @@ impl<'a> ConditionRef<'a> {
             //    (D-038).
             let seen = oldest.load();
             let asleep = seen & ASLEEP != 0;
-            if !asleep && is_waiting(seen) && is_gone(seen, liveness) {
+            if !asleep && is_waiting(seen) && is_gone(seen, liveness)? {
                 oldest.swap(seen, 0);
                 continue;
             }
@@ -498,7 +526,8 @@ impl<'a> ConditionRef<'a> {
             };
             // 2. A sleeper wakes up during the probe. The notification of a dead one goes to the next, unless another
             //    waiter has taken it meanwhile.
-            if asleep && is_gone(sent, liveness) && oldest.swap(sent, 0) {
+            origin.check()?;
+            if asleep && is_gone(sent, liveness)? && oldest.swap(sent, 0) {
                 continue;
             }
             super::count(&self.raw.notified);

@@ -25,6 +25,7 @@ use super::WaitOptions;
 use super::wait::{SpinState, Wait};
 use crate::error::Result;
 use crate::sys::atomic::{AtomicU64, Ordering};
+use crate::sys::fork::Origin;
 use crate::sys::futex::{self, WaitSet};
 
 /// In the word: the event is set.
@@ -118,7 +119,7 @@ impl RawEvent {
 
     /// Waits until the event is set; a set at any time since the call began is enough.
     ///
-    /// `WouldBlock`, `Timeout`, `Interrupted`.
+    /// `WouldBlock`, `Timeout`, `Interrupted`, `Forked`.
     pub fn wait(&self, options: WaitOptions, spins: &SpinState) -> Result<()> {
         let begun = self.load();
         match begun & SET {
@@ -135,7 +136,7 @@ impl RawEvent {
         options: WaitOptions,
         spins: &SpinState,
     ) -> Result<()> {
-        let mut wait = Wait::new(options, spins).eager();
+        let mut wait = Wait::new(options, spins, Origin::here()).eager();
         let mut sleeps = false;
         loop {
             let seen = self.load();

@@ -6,6 +6,7 @@ use super::{Liveness, WaitOptions};
 use crate::error::Result;
 use crate::participant::Id;
 use crate::sys::atomic::Ordering::Relaxed;
+use crate::sys::fork::Origin;
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -15,6 +16,10 @@ struct AllAlive;
 impl Liveness for AllAlive {
     fn is_dead(&self, _id: Id) -> Result<bool> {
         Ok(false)
+    }
+
+    fn origin(&self, _: Id) -> Origin {
+        Origin::here()
     }
 }
 

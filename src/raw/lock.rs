@@ -116,8 +116,8 @@ impl RawLock {
 
     /// Acquires the lock, waiting for it; returns whether an owner died without a `mark_consistent` since.
     ///
-    /// `WouldBlock`, `Timeout`, `Interrupted`; errors of `liveness`. The caller holds the lock if and only if this is
-    /// `Ok`.
+    /// `WouldBlock`, `Timeout`, `Interrupted`, `Forked`; errors of `liveness`. The caller holds the lock if and only if
+    /// this is `Ok`.
     pub fn acquire(
         &self,
         me: Id,
@@ -139,9 +139,9 @@ impl RawLock {
         spins: &SpinState,
         liveness: &impl Liveness,
     ) -> Result<bool> {
-        let me = me.bits();
         let nowait = options.timeout == Timeout::Immediate;
-        let mut wait = Wait::new(options, spins);
+        let mut wait = Wait::new(options, spins, liveness.origin(me));
+        let me = me.bits();
         let mut waited = false;
         // WAITERS after a sleep: other waiters may sleep as well, and the word may have lost their mark.
         let mut keep_waiters = 0;
@@ -260,8 +260,11 @@ impl RawLock {
     }
 
     /// Returns without the lock. If this waiter slept, a wake may have been for it: another waiter gets that wake.
-    /// STARVING is removed, so that no waiter leaves the lock to this one.
+    /// STARVING is removed, so that no waiter leaves the lock to this one. After a fork the waiter goes on in the parent.
     fn give_up(&self, marks: u64, error: Error) -> Result<bool> {
+        if matches!(error, Error::Forked(_)) {
+            return Err(error);
+        }
         if marks & STARVING != 0 {
             self.word.fetch_and(!STARVING, Ordering::Relaxed);
         }

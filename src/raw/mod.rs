@@ -55,12 +55,19 @@ pub mod wait;
 
 use crate::error::Result;
 use crate::sys::atomic::{AtomicU64, Ordering};
+use crate::sys::fork::Origin;
 use std::time::Duration;
 
 /// Reports which participants are dead.
 pub trait Liveness {
     /// Returns whether the participant with this id has ended. Never true for a live participant.
+    ///
+    /// `Forked`: the process was forked meanwhile, and this is the child. The caller returns this error, and touches
+    /// nothing shared.
     fn is_dead(&self, id: crate::participant::Id) -> Result<bool>;
+
+    /// Returns the process that has the id `me`, which is the caller's.
+    fn origin(&self, me: crate::participant::Id) -> Origin;
 }
 
 /// How a call waits: how long, and whether the interrupt hook may end it.

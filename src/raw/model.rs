@@ -14,6 +14,7 @@ mod semaphore;
 use super::{Liveness, WaitOptions};
 use crate::error::Result;
 use crate::participant::Id;
+use crate::sys::fork::Origin;
 use loom::sync::atomic::{AtomicBool, Ordering};
 use loom::thread;
 use std::time::Duration;
@@ -51,6 +52,10 @@ impl Liveness for World {
         let process = killable.find(|process| process.0.ticket() == id.ticket());
         // PAIRS model.death, as unlocking by the kernel does: a process that finds another dead sees what that one did.
         Ok(process.is_some_and(|process| process.1.load(Ordering::Acquire)))
+    }
+
+    fn origin(&self, _: Id) -> Origin {
+        Origin::here()
     }
 }
 

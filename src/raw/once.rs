@@ -95,7 +95,7 @@ impl RawOnce {
 
     /// Makes the caller the owner if the work is neither done nor in progress; waits for a live owner.
     ///
-    /// `WouldBlock`, `Timeout`, `Interrupted`; errors of `liveness`.
+    /// `WouldBlock`, `Timeout`, `Interrupted`, `Forked`; errors of `liveness`.
     pub fn begin(
         &self,
         me: Id,
@@ -103,7 +103,7 @@ impl RawOnce {
         spins: &SpinState,
         liveness: &impl Liveness,
     ) -> Result<Begun> {
-        let mut wait = Wait::new(options, spins);
+        let mut wait = Wait::new(options, spins, liveness.origin(me));
         let mut sleeps = false;
         loop {
             // PAIRS once.done

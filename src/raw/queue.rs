@@ -46,6 +46,7 @@ use super::{Liveness, Timeout, WaitOptions, lock};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::{AtomicU64, Ordering};
+use crate::sys::fork::Origin;
 use crate::sys::futex::WaitSet;
 use cursor::Cursor;
 use event_count::EventCount;
@@ -275,19 +276,43 @@ pub struct QueueRef<'a, R: Ring, L: Liveness> {
     pub liveness: &'a L,
 }
 
-/// The producer lock or the consumer lock, held until this is dropped.
-struct Held<'a> {
+/// The producer lock or the consumer lock, held until this is released or dropped.
+struct Held<'a, L: Liveness> {
     lock: &'a lock::RawLock,
     me: Id,
+    liveness: &'a L,
 }
 
-impl Drop for Held<'_> {
+impl<L: Liveness> Held<'_, L> {
+    /// Releases the lock after a few steps without a system call.
     #[inline(always)]
-    fn drop(&mut self) {
+    fn release(self) {
+        self.release_mine();
+        std::mem::forget(self);
+    }
+
+    #[inline(always)]
+    fn release_mine(&self) {
         if !self.lock.try_release(self.me) {
             // `release` fails only if the word was overwritten, and then nothing can be repaired here.
             let _ = self.lock.release(self.me);
         }
+    }
+}
+
+#[cold]
+fn release_unless_forked(lock: &lock::RawLock, me: Id, liveness: &impl Liveness) {
+    if liveness.origin(me).is_here() {
+        // As in `release_mine`.
+        let _ = lock.release(me);
+    }
+}
+
+impl<L: Liveness> Drop for Held<'_, L> {
+    /// Releases the lock, unless this is a child that was forked meanwhile: its parent holds the lock.
+    #[inline(always)]
+    fn drop(&mut self) {
+        release_unless_forked(self.lock, self.me, self.liveness);
     }
 }
 
@@ -304,10 +329,28 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
 
     /// Acquires one of the two locks if that is one step: the lock is free, and its last owner released it.
     #[inline(always)]
-    fn hold_uncontended(&self, lock: &'a lock::RawLock) -> Option<Held<'a>> {
+    fn hold_uncontended(&self, lock: &'a lock::RawLock) -> Option<Held<'a, L>> {
         // Not `then_some`, which would create a `Held` even on failure, and so release a lock that is not held.
-        lock.try_acquire(self.me)
-            .then(|| Held { lock, me: self.me })
+        lock.try_acquire(self.me).then(|| self.guard(lock))
+    }
+
+    #[inline(always)]
+    fn guard(&self, lock: &'a lock::RawLock) -> Held<'a, L> {
+        Held {
+            lock,
+            me: self.me,
+            liveness: self.liveness,
+        }
+    }
+
+    /// Notifies a waiter while this process holds a lock of the queue. `Forked`: the wake is a system call.
+    fn notify_inside(&self, count: &EventCount, wakes: u64) -> Result<()> {
+        count.notify(wakes);
+        self.origin().check()
+    }
+
+    fn origin(&self) -> Origin {
+        self.liveness.origin(self.me)
     }
 
     /// Acquires one of the two locks for a moment. Fails with `WouldBlock` or `Timeout` if its holder is alive but
@@ -318,7 +361,7 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
         lock: &'a lock::RawLock,
         spins: &SpinState,
         options: WaitOptions,
-    ) -> Result<Held<'a>> {
+    ) -> Result<Held<'a, L>> {
         match self.hold_uncontended(lock) {
             Some(held) => Ok(held),
             None => self.hold_contended(lock, spins, options),
@@ -331,7 +374,7 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
         lock: &'a lock::RawLock,
         spins: &SpinState,
         options: WaitOptions,
-    ) -> Result<Held<'a>> {
+    ) -> Result<Held<'a, L>> {
         let timeout = match options.timeout {
             Timeout::Never => Timeout::Never,
             Timeout::After(time) => {
@@ -356,23 +399,23 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
         lock: &'a lock::RawLock,
         spins: &SpinState,
         options: WaitOptions,
-    ) -> Result<Held<'a>> {
+    ) -> Result<Held<'a, L>> {
         if lock.acquire(self.me, options, spins, self.liveness)? {
             lock.mark_consistent(self.me)?;
         }
-        Ok(Held { lock, me: self.me })
+        Ok(self.guard(lock))
     }
 
-    fn hold_producer_lock(&self, options: WaitOptions) -> Result<Held<'a>> {
+    fn hold_producer_lock(&self, options: WaitOptions) -> Result<Held<'a, L>> {
         self.hold(&self.raw.producer_lock, &self.handle.producer_lock, options)
     }
 
-    fn hold_consumer_lock(&self, options: WaitOptions) -> Result<Held<'a>> {
+    fn hold_consumer_lock(&self, options: WaitOptions) -> Result<Held<'a, L>> {
         self.hold(&self.raw.consumer_lock, &self.handle.consumer_lock, options)
     }
 
     /// Acquires one of the two locks; returns `None` if a live process holds it.
-    fn try_hold(&self, lock: &'a lock::RawLock) -> Result<Option<Held<'a>>> {
+    fn try_hold(&self, lock: &'a lock::RawLock) -> Result<Option<Held<'a, L>>> {
         match self.acquire(lock, &SpinState::default(), WaitOptions::NONBLOCKING) {
             Ok(held) => Ok(Some(held)),
             Err(Error::WouldBlock(_)) => Ok(None),
@@ -380,7 +423,7 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
         }
     }
 
-    fn try_hold_consumer_lock(&self) -> Result<Option<Held<'a>>> {
+    fn try_hold_consumer_lock(&self) -> Result<Option<Held<'a, L>>> {
         self.try_hold(&self.raw.consumer_lock)
     }
 
@@ -406,7 +449,7 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
     /// If a consumer dies during its lease, the queue is not finished before another consumer has taken the message.
     /// Fails with `WouldBlock`, `Timeout` or `Interrupted`.
     pub fn join(&self, options: WaitOptions) -> Result<()> {
-        let mut wait = Wait::new(options, &self.handle.room);
+        let mut wait = Wait::new(options, &self.handle.room, self.origin());
         loop {
             if self.is_finished() {
                 wait.record_success();

@@ -226,7 +226,7 @@ impl<'a> RwLockRef<'a> {
 
     /// Acquires the lock for reading, waiting for it; returns whether a writer died without a `mark_consistent` since.
     ///
-    /// `WouldBlock`, `Timeout`, `Interrupted`; `TooManyProcesses`, `Overflow`; errors of `liveness`. The caller holds
+    /// `WouldBlock`, `Timeout`, `Interrupted`, `Forked`; `TooManyProcesses`, `Overflow`; errors of `liveness`. The caller holds
     /// the lock if and only if this is `Ok`.
     pub fn acquire_read(
         &self,
@@ -262,6 +262,9 @@ impl<'a> RwLockRef<'a> {
         };
         // 3. This process keeps writers out; other readers may still come.
         let held = self.readers().hold(me, 1, liveness);
+        if let Err(error @ Error::Forked(_)) = held {
+            return Err(error);
+        }
         self.raw.turnstile.release(me)?;
         self.remember(held?);
         Ok(entered.left & DIED != 0)
@@ -434,6 +437,8 @@ impl<'a> RwLockRef<'a> {
         match &alone {
             Ok(true) => super::count(&self.raw.contended),
             Ok(false) => {}
+            // The parent goes on to wait.
+            Err(Error::Forked(_)) => {}
             Err(_) => self.retract(me, left)?,
         }
         alone.map(drop)
@@ -469,7 +474,7 @@ impl<'a> RwLockRef<'a> {
     ) -> Result<bool> {
         let cells = self.readers();
         let mine = Id::of_ticket(me.ticket());
-        let mut wait = Wait::new(options, &self.handle.readers);
+        let mut wait = Wait::new(options, &self.handle.readers, liveness.origin(me));
         let mut waited = false;
         // Slots that come into use from now on belong to readers that see the writer's word.
         for cell in cells.used() {
@@ -571,6 +576,9 @@ impl<'a> RwLockRef<'a> {
         if options.timeout == Timeout::Immediate
             && let Err(error) = self.until_alone(me, 1, options, liveness)
         {
+            if matches!(error, Error::Forked(_)) {
+                return Err(error);
+            }
             // As in `acquire_write`: no reader has seen this writer.
             self.raw.turnstile.release(me)?;
             return Err(error);
@@ -592,7 +600,7 @@ impl<'a> RwLockRef<'a> {
         options: WaitOptions,
         liveness: &impl Liveness,
     ) -> Result<Entered> {
-        let mut wait = Wait::new(options, &self.handle.turnstile);
+        let mut wait = Wait::new(options, &self.handle.turnstile, liveness.origin(me));
         let mut slice = WaitOptions::NONBLOCKING;
         loop {
             match self.enter(me, slice, liveness) {

@@ -27,6 +27,7 @@ use super::wait::{SpinState, Wait};
 use super::{WaitOptions, lock};
 use crate::error::{Error, Result};
 use crate::sys::atomic::{AtomicU64, Ordering};
+use crate::sys::fork::Origin;
 use crate::sys::futex::{self, WaitSet};
 
 /// In the word: a waiter may sleep on it.
@@ -79,6 +80,8 @@ pub struct SemaphoreInfo {
 
 /// The part of an acquire that depends on whether permits are recorded.
 pub(super) trait PermitRecorder {
+    /// Returns the process that acquires.
+    fn origin(&self) -> Origin;
     /// Takes `count` permits if they are available, and records them.
     fn grant(&self, count: u64, wait: &Wait<'_>) -> Result<bool>;
     /// Reclaims the permits of dead processes; returns whether `count` permits are available now.
@@ -87,6 +90,10 @@ pub(super) trait PermitRecorder {
 
 /// A semaphore without undo records nothing: any process may release permits.
 impl PermitRecorder for RawSemaphore {
+    fn origin(&self) -> Origin {
+        Origin::here()
+    }
+
     fn grant(&self, count: u64, _: &Wait<'_>) -> Result<bool> {
         Ok(self.take(count))
     }
@@ -167,7 +174,7 @@ impl RawSemaphore {
         }
     }
 
-    /// Acquires `count` permits, waiting for them. `WouldBlock`, `Timeout`, `Interrupted`.
+    /// Acquires `count` permits, waiting for them. `WouldBlock`, `Timeout`, `Interrupted`, `Forked`.
     pub fn acquire(&self, count: u64, options: WaitOptions, spins: &SpinState) -> Result<()> {
         self.acquire_from(self, count, options, spins)
     }
@@ -180,7 +187,7 @@ impl RawSemaphore {
         options: WaitOptions,
         spins: &SpinState,
     ) -> Result<()> {
-        let mut wait = Wait::new(options, spins);
+        let mut wait = Wait::new(options, spins, record.origin());
         let mut slept = false;
         let result = loop {
             let seen = self.word.load(Ordering::Relaxed);
@@ -227,6 +234,8 @@ impl RawSemaphore {
         };
         match result {
             Ok(()) => wait.record_success(),
+            // The waiter goes on in the parent.
+            Err(Error::Forked(_)) => {}
             // A wake may have been for this waiter: another waiter gets it.
             Err(_) if slept && self.value() > 0 => {
                 futex::wake(&self.word, 1, WaitSet::All);

@@ -19,6 +19,7 @@ use super::{Liveness, Timeout, WaitOptions};
 use crate::error::{Error, Result};
 use crate::participant::Id;
 use crate::sys::atomic::Ordering;
+use crate::sys::fork::Origin;
 use std::time::Duration;
 
 /// The least time that an acquire waits for the lock inside, in nanoseconds, even if it may not wait for permits. The
@@ -102,7 +103,7 @@ impl<L: Liveness> UndoRef<'_, L> {
 
     /// Acquires `count` permits, waiting for them; permits of dead processes are reclaimed.
     ///
-    /// `WouldBlock`, `Timeout`, `Interrupted`. `TooManyProcesses`: as many live processes hold permits as there are
+    /// `WouldBlock`, `Timeout`, `Interrupted`, `Forked`. `TooManyProcesses`: as many live processes hold permits as there are
     /// count slots. `Overflow`: this process would hold more than 65,535 permits. Errors of `liveness`.
     pub fn acquire(&self, count: u64, options: WaitOptions, spins: &SpinState) -> Result<()> {
         self.raw.acquire_from(self, count, options, spins)
@@ -120,8 +121,7 @@ impl<L: Liveness> UndoRef<'_, L> {
         })?;
         let released = self.cells().release(self.me, count);
         let given = released.map(|_| self.give(count));
-        self.leave();
-        if let Some(now) = given? {
+        if let Some(now) = self.leave_after(given)? {
             self.raw.wake(count, now);
         }
         Ok(())
@@ -154,7 +154,9 @@ impl<L: Liveness> UndoRef<'_, L> {
         })?;
         if owner_died {
             // A holder whose liveness is unknown counts as alive; the value follows from the slots in any case.
-            let _ = self.count();
+            if let Err(error @ Error::Forked(_)) = self.count() {
+                return Err(error);
+            }
             let _ = lock.mark_consistent(self.me);
         }
         Ok(())
@@ -166,18 +168,30 @@ impl<L: Liveness> UndoRef<'_, L> {
         let _ = self.raw.lock.release(self.me);
     }
 
+    /// Releases the lock inside after a call of `liveness`. A child that was forked in it leaves the lock to its
+    /// parent.
+    fn leave_after<T>(&self, result: Result<T>) -> Result<T> {
+        self.liveness.origin(self.me).check()?;
+        self.leave();
+        result
+    }
+
     /// Inside the lock: frees the slots of dead processes, and stores the value that follows from the slots.
     ///
-    /// Errors of `liveness`: holders whose liveness is unknown count as alive.
+    /// `Forked`; other errors of `liveness`: holders whose liveness is unknown count as alive.
     fn count(&self) -> Result<()> {
         let (mut held, mut dead, mut failure) = (0, 0, None);
         for cell in self.cells().used() {
             let seen = cell.load();
-            let reclaimed = self.is_dead(seen).unwrap_or_else(|error| {
-                failure = Some(error);
-                false
-            }) && cell.reclaim(seen);
-            match reclaimed {
+            let dead_holder = match self.is_dead(seen) {
+                Err(error @ Error::Forked(_)) => return Err(error),
+                Err(error) => {
+                    failure = Some(error);
+                    false
+                }
+                Ok(dead) => dead,
+            };
+            match dead_holder && cell.reclaim(seen) {
                 true => dead += 1,
                 false => held += seen.count(),
             }
@@ -185,6 +199,8 @@ impl<L: Liveness> UndoRef<'_, L> {
         let (more, now) = self.raw.set(self.total.saturating_sub(held));
         self.raw.recoveries.fetch_add(dead, Ordering::Relaxed);
         self.raw.wake(more, now);
+        // The wake is a system call.
+        self.liveness.origin(self.me).check()?;
         failure.map_or(Ok(()), Err)
     }
 
@@ -244,14 +260,17 @@ impl<L: Liveness> UndoRef<'_, L> {
 }
 
 impl<L: Liveness> PermitRecorder for UndoRef<'_, L> {
+    fn origin(&self) -> Origin {
+        self.liveness.origin(self.me)
+    }
+
     fn grant(&self, count: u64, wait: &Wait<'_>) -> Result<bool> {
         self.enter_bounded(wait)?;
         let taken = match self.raw.value() < count {
             true => Ok(false),
             false => self.record(count),
         };
-        self.leave();
-        taken
+        self.leave_after(taken)
     }
 
     fn recover(&self, count: u64, wait: &mut Wait<'_>) -> Result<bool> {
@@ -266,8 +285,8 @@ impl<L: Liveness> PermitRecorder for UndoRef<'_, L> {
         }
         self.enter_bounded(wait)?;
         let counted = self.count();
-        self.leave();
-        counted.map(|()| self.raw.value() >= count)
+        self.leave_after(counted)
+            .map(|()| self.raw.value() >= count)
     }
 }
 
@@ -281,13 +300,11 @@ impl<L: Liveness> UndoRef<'_, L> {
         let may_reclaim = full && !self.all.iter().any(|cell| has_room(cell.load()));
         let cell = cells.hold(self.me, count, self.liveness)?;
         self.handle.cell.store(cell, Ordering::Relaxed);
-        if may_reclaim {
-            let _ = self.count();
-            return Ok(true);
-        }
-        if !self.raw.take(count) {
-            // Another process has overwritten the value: count it anew from the slots.
-            let _ = self.count();
+        // Or another process has overwritten the value: then it is counted anew from the slots, too.
+        if (may_reclaim || !self.raw.take(count))
+            && let Err(error @ Error::Forked(_)) = self.count()
+        {
+            return Err(error);
         }
         Ok(true)
     }

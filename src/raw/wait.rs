@@ -6,6 +6,7 @@
 use super::{Timeout, WaitOptions};
 use crate::error::{Error, Result};
 use crate::sys::atomic::{AtomicU64, spin_loop};
+use crate::sys::fork::Origin;
 use crate::sys::futex::{self, WaitSet, WakeReason};
 use crate::sys::{clock, interrupt, process};
 use std::time::Duration;
@@ -77,6 +78,8 @@ struct Times {
 pub struct Wait<'a> {
     options: WaitOptions,
     spins: &'a SpinState,
+    /// The process that waits.
+    origin: Origin,
     /// The pauses that this wait may make before it sleeps, has made, and makes before the next look.
     limit: u64,
     spun: u64,
@@ -90,10 +93,11 @@ pub struct Wait<'a> {
 
 impl<'a> Wait<'a> {
     /// Begins to wait; the clock is read only when there is reason to sleep.
-    pub fn new(options: WaitOptions, spins: &'a SpinState) -> Wait<'a> {
+    pub fn new(options: WaitOptions, spins: &'a SpinState, origin: Origin) -> Wait<'a> {
         Wait {
             options,
             spins,
+            origin,
             limit: match options.timeout {
                 Timeout::Immediate => 0,
                 Timeout::After(_) | Timeout::Never => spins.limit(),
@@ -203,7 +207,8 @@ impl<'a> Wait<'a> {
     /// Sleeps while the lower half of `word` is that of `expected`, until a wake, for one slice, or until the time is
     /// over.
     ///
-    /// `Interrupted`: the interrupt hook ended the wait.
+    /// `Interrupted`: the interrupt hook ended the wait. `Forked`: this is a child that was forked during the sleep or in
+    /// the hook.
     pub fn sleep(&mut self, word: &AtomicU64, expected: u64, set: WaitSet) -> Result<WakeReason> {
         let times = match self.times {
             Some(times) => times,
@@ -211,10 +216,11 @@ impl<'a> Wait<'a> {
         };
         let until = times.deadline.min(times.now.saturating_add(self.slice));
         let reason = futex::wait(word, expected, until, set);
+        self.origin.check()?;
         self.slept = true;
         self.slice = (2 * self.slice).min(MAX_SLICE_NS);
         if reason != WakeReason::Changed {
-            interrupt::ask(self.options.interruptible)?;
+            self.ask()?;
         }
         Ok(reason)
     }
@@ -225,9 +231,10 @@ impl<'a> Wait<'a> {
         self.sleep(word, expected, WaitSet::Normal).map(drop)
     }
 
-    /// Asks the interrupt hook, for a wait without a sleep. `Interrupted`: the hook ended the wait.
+    /// Asks the interrupt hook. Errors as of `sleep`.
     pub fn ask(&self) -> Result<()> {
-        interrupt::ask(self.options.interruptible)
+        let asked = interrupt::ask(self.options.interruptible);
+        self.origin.check().and(asked)
     }
 
     /// Fails if the caller may not wait any longer; `state` is the state that it waits to end, as a sentence.

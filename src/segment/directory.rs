@@ -11,7 +11,7 @@ use super::name::{self, Name};
 use super::options::{Form, Options, check_options};
 use crate::error::{Error, Result};
 use crate::layout::{EPHEMERAL, HEADER, Header};
-use crate::sys::fork::CloseOnForkFd;
+use crate::sys::fork::{CloseOnForkFd, Origin};
 use crate::sys::lockfile::{self, ATTACH, ByteLock, UNLINK};
 use crate::sys::shm::{self, Facts};
 use crate::sys::{interrupt, process};
@@ -33,6 +33,7 @@ pub fn find(name: &Name, options: &Options) -> Result<Found> {
     /// Time between two looks at a name that a collector is removing.
     const COLLECTOR_POLL_INTERVAL: std::time::Duration = std::time::Duration::from_micros(50);
     check_options(options)?;
+    let origin = Origin::here();
     loop {
         let file = shm::open(name.path(), options.readonly)?;
         let first = shm::facts(&file)?;
@@ -43,7 +44,8 @@ pub fn find(name: &Name, options: &Options) -> Result<Found> {
         let place = || name.path().to_string_lossy().into_owned();
         check(&first, options, place)?;
         let Some(found) = attach(file, first, options, place)? else {
-            interrupt::ask(options.interruptible)?;
+            let asked = interrupt::ask(options.interruptible);
+            origin.check().and(asked)?;
             std::thread::sleep(COLLECTOR_POLL_INTERVAL);
             continue;
         };
@@ -122,7 +124,7 @@ pub fn collect(name: &Name) -> Result<bool> {
         return Ok(false);
     }
     // 3. The name may belong to another segment by now.
-    match unlink_locked(name, facts.device, facts.inode) {
+    match unlink_locked(name, facts.device, facts.inode, file.origin()) {
         Ok(()) => Ok(true),
         Err(Error::NotFound(_)) => Ok(false),
         Err(error) => Err(error),
@@ -140,8 +142,10 @@ pub fn gc(directory: Option<&CStr>, interruptible: bool) -> Result<u64> {
         true
     })?;
     let mut count = 0;
+    let origin = Origin::here();
     for name in names {
-        interrupt::ask(interruptible)?;
+        let asked = interrupt::ask(interruptible);
+        origin.check().and(asked)?;
         count += u64::from(collect(&name?)?);
     }
     Ok(count)
@@ -178,8 +182,11 @@ pub fn check(facts: &Facts, options: &Options, place: impl Fn() -> String) -> Re
 }
 
 /// Removes `name` if it belongs to this file. The caller holds the file's UNLINK byte, so other unlinkers wait.
-pub fn unlink_locked(name: &Name, device: u64, inode: u64) -> Result<()> {
+///
+/// `Forked`: `origin`, which holds the byte, is the parent of this process.
+pub fn unlink_locked(name: &Name, device: u64, inode: u64, origin: Origin) -> Result<()> {
     let now = shm::facts_at(name.path())?;
+    origin.check()?;
     if !now.is(device, inode) {
         let text = format!(
             "{} belongs to another segment by now; leave that one alone, or unlink it by its name",
@@ -199,6 +206,7 @@ pub fn unlink(
     only: Option<(u64, u64)>,
     interruptible: bool,
 ) -> Result<()> {
+    let origin = Origin::here();
     let name = Name::parse(name, directory)?;
     let facts = shm::facts_at(name.path())?;
     if !facts.regular {
@@ -221,7 +229,7 @@ pub fn unlink(
     }
     // A process that may neither read nor write the file holds no lock. The directory may still let it remove the name.
     let _lock = ByteLock::best_at(name.path(), UNLINK, interruptible)?;
-    unlink_locked(&name, facts.device, facts.inode)
+    unlink_locked(&name, facts.device, facts.inode, origin)
 }
 
 /// Calls `visit` with the name of each regular file that could be a segment in `directory`, until it returns false.

@@ -23,13 +23,15 @@ pub struct TempFile {
 struct Private {
     name: Name,
     /// Shows other processes that the creator of this file is alive.
-    _alive: ByteLock,
+    alive: ByteLock,
 }
 
 impl Drop for Private {
     fn drop(&mut self) {
-        // After the publication the private name is gone already.
-        let _ = shm::unlink(self.name.path());
+        // A forked child leaves the file to its parent. After the publication the private name is gone already.
+        if self.alive.origin().is_here() {
+            let _ = shm::unlink(self.name.path());
+        }
     }
 }
 
@@ -58,6 +60,7 @@ impl TempFile {
                 .and_then(|()| ByteLock::of(file.as_fd(), UNLINK, interruptible));
             let alive = match locked {
                 Ok(alive) => alive,
+                Err(error @ Error::Forked(_)) => return Err(error),
                 Err(error) => {
                     let _ = shm::unlink(private.path());
                     return Err(error);
@@ -67,7 +70,7 @@ impl TempFile {
                 file,
                 private: Some(Private {
                     name: private,
-                    _alive: alive,
+                    alive,
                 }),
             };
             // A sweeper that came between the creation and the lock has removed it: try again.

@@ -9,6 +9,7 @@ use crate::error::{Error, Result};
 use crate::sys::lockfile::{ByteLock, RESIZE};
 use crate::sys::process;
 use crate::sys::shm;
+use crate::sys::thread::CancelGuard;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 
@@ -35,6 +36,7 @@ impl Segment {
     /// * `NoMemory`: the new bytes cannot be locked as the options ask; the segment has grown
     /// * `Permission`: this handle is read-only
     /// * `Corrupt`: the file was truncated
+    /// * `Forked`: this is a child that was forked during the call; the parent goes on
     pub fn resize(&self, size: u64, options: &Growth) -> Result<()> {
         let Growth {
             no_space_check,
@@ -50,7 +52,8 @@ impl Segment {
         check_sparse(sparse, &self.options)?;
         // Checked before the lock is taken: the descriptor's number may belong to another file by now (D-020).
         self.file.facts()?;
-        let _lock = ByteLock::of(self.file.as_fd(), RESIZE, interruptible)?;
+        let lock = ByteLock::of(self.file.as_fd(), RESIZE, interruptible)?;
+        let origin = lock.origin();
         let file = self.file.facts()?;
         let (before, have, control) = (self.before(), file.size, self.control().ok());
         if control.is_some() && self.have(&file) == 0 {
@@ -73,13 +76,16 @@ impl Segment {
         limits::check_file_size(new)?;
         // Setting the same length releases what a dead grower has reserved beyond it (D-003).
         shm::set_size(&self.file, have)?;
+        origin.check()?;
         if !sparse {
             let place = place(self.name.as_ref());
             if !no_space_check {
                 limits::check_room(&self.file, new - old, &place)?;
+                origin.check()?;
             }
             reservation::reserve(&self.file, old, new, true, interruptible, &place).or_else(
                 |error| {
+                    origin.check()?;
                     shm::set_size(&self.file, have)?;
                     Err(error)
                 },
@@ -88,6 +94,7 @@ impl Segment {
         if new > have {
             shm::set_size(&self.file, new)?;
         }
+        origin.check()?;
         if let Some(control) = control {
             control.set_size(size);
         }
@@ -100,7 +107,8 @@ impl Segment {
         if options.huge {
             reservation::collapse(&self.file, &self.map, old, new, interruptible)?;
         }
-        settle(&self.map, old, new, &options)
+        let settled = settle(&self.map, old, new, &options);
+        origin.check().and(settled)
     }
 
     /// Reserves memory for the data bytes `[from, to)`, and makes the segment at least `to` bytes long.
@@ -110,21 +118,25 @@ impl Segment {
     ///
     /// * `TooLarge`: beyond the capacity
     /// * `NoSpace`: not enough memory; the length has not changed
+    /// * `Forked`: as for `resize`
     pub(crate) fn set_aside(&self, from: u64, had: u64, to: u64) -> Result<()> {
+        let _cancel = CancelGuard::new();
         self.check_capacity(to)?;
         let control = self.control()?;
         self.file.facts()?;
-        let _lock = ByteLock::of(self.file.as_fd(), RESIZE, false)?;
+        let lock = ByteLock::of(self.file.as_fd(), RESIZE, false)?;
         let have = self.file.facts()?.size;
         let before = self.before();
         let (from, end) = (before + from, before + to);
         limits::check_file_size(end)?;
         let place = place(self.name.as_ref());
         limits::check_room(&self.file, to - had, &place)?;
+        lock.origin().check()?;
         reservation::reserve(&self.file, from, end, true, false, &place)?;
         if end > have {
             shm::set_size(&self.file, end)?;
         }
+        lock.origin().check()?;
         if to > control.size() {
             control.set_size(to);
         }
@@ -137,6 +149,7 @@ impl Segment {
     ///
     /// Until `set_aside` reserves them again, the pages behave as those of a sparse segment.
     pub(crate) fn free_pages(&self, from: u64, to: u64) -> Result<()> {
+        let _cancel = CancelGuard::new();
         let page = process::page_size();
         let from = (self.before() + from).next_multiple_of(page);
         let to = (self.before() + to) / page * page;

@@ -30,9 +30,11 @@ use crate::error::{Error, Result};
 use crate::layout::{Bytes, EPHEMERAL, Header, Kind};
 use crate::participant::{DeferredDetach, Id, LivenessProbe, Participant, ProcessInfo};
 use crate::raw::Liveness;
+use crate::sys::fork::Origin;
 use crate::sys::lockfile::{ByteLock, UNLINK};
 use crate::sys::map::Map;
 use crate::sys::shm::{self, CheckedFd, Facts};
+use crate::sys::thread::CancelGuard;
 use control::Control;
 use directory::Found;
 pub use directory::{gc, list, unlink};
@@ -192,11 +194,15 @@ impl Segment {
                 .into(),
             ));
         }
+        let origin = Origin::here();
         let temp = TempFile::make(&name, options.interruptible)?;
         shm::set_mode(temp.file(), options.mode.unwrap_or(DEFAULT_MODE))?;
         let place = name.directory().to_string_lossy();
         let filled = fill(temp.file(), size, options, content, &place)?;
-        temp.publish(&name)?;
+        // A forked child leaves the name to its parent.
+        origin.check()?;
+        let published = temp.publish(&name);
+        origin.check().and(published)?;
         drop(place);
         let file = temp.into_file();
         let facts = shm::facts(&file)?;
@@ -428,11 +434,12 @@ impl Segment {
             };
         };
         let interruptible = self.options.interruptible;
+        let origin = Origin::here();
         let _lock = match self.file.facts() {
             Ok(_) => ByteLock::best_of(self.file.as_fd(), UNLINK, interruptible)?,
             Err(_) => ByteLock::best_at(name.path(), UNLINK, interruptible)?,
         };
-        directory::unlink_locked(name, self.file.device, self.file.inode)
+        directory::unlink_locked(name, self.file.device, self.file.inode, origin)
     }
 
     /// Returns the bytes of the mapping before the data.
@@ -556,6 +563,7 @@ impl Segment {
     ///
     /// `Corrupt`: the file ends before. `LivenessUnknown`: the descriptor is lost.
     pub(crate) fn read(&self, offset: u64, bytes: &mut [u8]) -> Result<()> {
+        let _cancel = CancelGuard::new();
         self.file.facts()?;
         match shm::read(&*self.file, self.before() + offset, bytes)? == bytes.len() {
             true => Ok(()),
@@ -631,11 +639,25 @@ impl Liveness for Segment {
         {
             return Ok(false);
         }
-        let dead = managed.probe.is_dead(id.ticket(), mine.ticket())?;
+        let dead = managed.probe.is_dead(id.ticket(), mine.ticket());
+        self.origin(mine).check()?;
+        let dead = dead?;
         if !dead {
             known.store(id.bits(), Ordering::Relaxed);
             when.store(now, Ordering::Relaxed);
         }
         Ok(dead)
+    }
+
+    fn origin(&self, me: Id) -> Origin {
+        match self
+            .managed
+            .as_ref()
+            .and_then(|managed| managed.participant.as_ref())
+        {
+            Some(participant) => Origin::of(participant.id_word(), me.bits()),
+            // A handle without a participant has no id.
+            None => Origin::here(),
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! the process. A file with a name keeps the memory beyond its end until the next resize, or until it is removed.
 
 use crate::error::{Error, Result};
+use crate::sys::fork::Origin;
 use crate::sys::map::{HUGE_PAGE, Map};
 use crate::sys::shm::{self, Reserved};
 use crate::sys::{interrupt, memory, process};
@@ -15,6 +16,8 @@ const MAX_STEP_BYTES: u64 = 64 << 20;
 const MIN_STEP_BYTES: u64 = 64 << 10;
 
 /// Runs `work` over `[from, to)` in steps; a signal makes the next step smaller.
+///
+/// `Interrupted`: the hook ended the work. `Forked`: this is a child that was forked meanwhile; the parent goes on.
 fn in_steps(
     from: u64,
     to: u64,
@@ -22,9 +25,12 @@ fn in_steps(
     mut work: impl FnMut(u64, u64) -> Result<Reserved>,
 ) -> Result<()> {
     let (mut at, mut step) = (from, MAX_STEP_BYTES);
+    let origin = Origin::here();
     while at < to {
         let bytes = step.min(to - at);
-        match work(at, bytes)? {
+        let worked = work(at, bytes);
+        origin.check()?;
+        match worked? {
             Reserved::Done => {
                 at += bytes;
                 step = (step * 2).min(MAX_STEP_BYTES);
@@ -34,7 +40,8 @@ fn in_steps(
             }
             Reserved::Signal => step = (step / 2).max(MIN_STEP_BYTES),
         }
-        interrupt::ask(interruptible)?;
+        let asked = interrupt::ask(interruptible);
+        origin.check().and(asked)?;
     }
     Ok(())
 }

@@ -2,7 +2,7 @@
 //! delays forks.
 //!
 //! ```text
-//! page:  | lock (4 bytes) | … | word | word | word | …        MADV_WIPEONFORK: zeros in a forked child
+//! page:  | lock (4 bytes) | … | process | word | word | …        MADV_WIPEONFORK: zeros in a forked child
 //! ```
 //!
 //! | lock | means                               |
@@ -13,13 +13,14 @@
 
 use super::process::page_size;
 use super::refused;
+use super::thread::{CancelGuard, SignalGuard};
 use crate::error::{Error, Result};
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, MmapAdvise, ProtFlags, madvise, mmap_anonymous};
 use std::cell::UnsafeCell;
 use std::num::NonZeroUsize;
 use std::os::fd::{BorrowedFd, IntoRawFd, OwnedFd};
-use std::sync::atomic::{AtomicBool, AtomicI32, AtomicPtr, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 /// Number of words that fit any page; larger pages leave the rest unused.
 const WORDS_PER_PAGE: usize = 512;
@@ -29,7 +30,9 @@ struct Page {
     lock: AtomicU32,
     /// Aligns the words.
     _unused: AtomicU32,
-    words: [AtomicU64; WORDS_PER_PAGE - 1],
+    /// Of the first page: a number that no ancestor of this process has; 0 before its first use.
+    process: AtomicU64,
+    words: [AtomicU64; WORDS_PER_PAGE - 2],
 }
 
 impl Page {
@@ -37,7 +40,8 @@ impl Page {
         Page {
             lock: AtomicU32::new(0),
             _unused: AtomicU32::new(0),
-            words: [const { AtomicU64::new(0) }; WORDS_PER_PAGE - 1],
+            process: AtomicU64::new(0),
+            words: [const { AtomicU64::new(0) }; WORDS_PER_PAGE - 2],
         }
     }
 
@@ -123,27 +127,40 @@ fn release_fork_lock() {
     }
 }
 
+/// The fork lock of the thread that is forking, from `prepare` until `parent` or `child`.
+static FORKING: ForkLocked<Option<ForkLock>> = ForkLocked::new(None);
+
 extern "C" fn prepare() {
-    acquire_fork_lock();
+    let inside = ForkLock::acquire();
+    // SAFETY: this thread owns the fork lock, and no other reference to the value exists.
+    unsafe { *FORKING.0.get() = Some(inside) };
+}
+
+/// Returns the fork lock that `prepare` acquired in this thread, or in the parent of this child.
+fn prepared() -> Option<ForkLock> {
+    // SAFETY: as in `prepare`: the thread that forks owns the lock, and in the child it is the only thread.
+    unsafe { (*FORKING.0.get()).take() }
 }
 
 extern "C" fn parent() {
+    let inside = prepared();
     FORKS.fetch_add(1, Ordering::Relaxed);
-    release_fork_lock();
+    drop(inside);
 }
 
 extern "C" fn child() {
+    let inside = prepared();
     FORKS.fetch_add(1, Ordering::Relaxed);
-    for slot in &CLOSE_ON_FORK_FDS {
-        let fd = slot.swap(NO_FD, Ordering::Relaxed);
-        if fd != NO_FD {
+    // The kernel has wiped it already, unless it cannot wipe pages.
+    first_page().process.store(0, Ordering::Relaxed);
+    if let Some(mut inside) = inside {
+        for (_, fd) in CLOSE_ON_FORK.get(&mut inside).fds.drain(..) {
             // SAFETY: the descriptor is open, and no code in this child uses it: the threads of the owners do not exist
-            // here. A `CloseOnForkFd` of the forking thread finds its slot empty and does not close the number again.
+            // here. A `CloseOnForkFd` of the forking thread is not in the list any more, and does not close it again.
             unsafe { libc::close(fd) };
         }
+        // The kernel has wiped the lock itself already, unless it cannot wipe pages.
     }
-    // The kernel has wiped the lock already, unless it cannot wipe pages.
-    release_fork_lock();
 }
 
 /// Number of forks in this process and in its ancestors since they loaded the library.
@@ -154,18 +171,32 @@ static REGISTERED: AtomicBool = AtomicBool::new(false);
 
 /// The fork lock, acquired: no fork happens, and no other thread holds it. Dropping it releases the lock.
 ///
-/// Its owner must not fork. A raw `clone` does not wait for the lock and is not covered.
-pub struct ForkLock(());
+/// Meanwhile the signals of this thread are blocked, because a handler may fork, and the fork would wait for this thread.
+/// The thread cannot be cancelled either. A raw `clone` does not wait for the lock and is not covered.
+pub struct ForkLock {
+    /// Fields are dropped in this order, after the lock is released.
+    _signals: SignalGuard,
+    _cancel: CancelGuard,
+}
 
 impl ForkLock {
     /// Acquires the fork lock; blocks while another thread holds it.
     pub fn enter() -> ForkLock {
-        acquire_fork_lock();
+        let inside = ForkLock::acquire();
         if !REGISTERED.swap(true, Ordering::Relaxed) {
             // SAFETY: the three handlers are static functions. They acquire and release the lock, and access statics.
             unsafe { libc::pthread_atfork(Some(prepare), Some(parent), Some(child)) };
         }
-        ForkLock(())
+        inside
+    }
+
+    fn acquire() -> ForkLock {
+        let inside = ForkLock {
+            _cancel: CancelGuard::new(),
+            _signals: SignalGuard::new(),
+        };
+        acquire_fork_lock();
+        inside
     }
 }
 
@@ -201,6 +232,58 @@ pub fn forks() -> u64 {
 
 /// A word that is zero in a forked child, whatever its value in the parent.
 pub type ForkLocal = &'static AtomicU64;
+
+/// The process that began an operation. A signal handler or a hook may fork during the operation, and the child would
+/// go on with it in the name of its parent. So the operation checks its origin after each system call and hook.
+#[derive(Debug, Clone, Copy)]
+pub struct Origin {
+    word: ForkLocal,
+    value: u64,
+}
+
+impl Origin {
+    /// Returns the process in which `word` has this value, which is not 0, and which no ancestor has had there.
+    pub fn of(word: ForkLocal, value: u64) -> Origin {
+        Origin { word, value }
+    }
+
+    /// Returns this process, for an operation that needs no other identity.
+    pub fn here() -> Origin {
+        /// The last number given out. Not wiped: a child goes on from its parent's.
+        static LAST: AtomicU64 = AtomicU64::new(0);
+        let word = &first_page().process;
+        let value = match word.load(Ordering::Relaxed) {
+            0 => {
+                let new = LAST.fetch_add(1, Ordering::Relaxed) + 1;
+                // Of two threads that race here, one wins.
+                word.compare_exchange(0, new, Ordering::Relaxed, Ordering::Relaxed)
+                    .map_or_else(|known| known, |_| new)
+            }
+            known => known,
+        };
+        Origin { word, value }
+    }
+
+    /// Returns whether this process began the operation.
+    pub fn is_here(&self) -> bool {
+        self.word.load(Ordering::Relaxed) == self.value
+    }
+
+    /// `Forked`: another process began the operation, an ancestor of this one.
+    pub fn check(&self) -> Result<()> {
+        match self.is_here() {
+            true => Ok(()),
+            false => Err(forked()),
+        }
+    }
+}
+
+#[cold]
+fn forked() -> Error {
+    Error::Forked(
+        "the process was forked during the call, which goes on in the parent only: call again in the child".into(),
+    )
+}
 
 static UNUSED: ForkLocked<Vec<ForkLocal>> = ForkLocked::new(Vec::new());
 
@@ -239,20 +322,26 @@ pub fn free_fork_local(inside: &mut ForkLock, word: ForkLocal) {
     UNUSED.get(inside).push(word);
 }
 
-/// Maximum number of such descriptors at a time; further threads wait for a free entry.
-const MAX_CLOSE_ON_FORK_FDS: usize = 64;
-const NO_FD: i32 = -1;
-
 /// Descriptors that a forked child must close, because they keep a lock.
-static CLOSE_ON_FORK_FDS: [AtomicI32; MAX_CLOSE_ON_FORK_FDS] =
-    [const { AtomicI32::new(NO_FD) }; MAX_CLOSE_ON_FORK_FDS];
+struct CloseOnFork {
+    /// The last key given out.
+    last: u64,
+    /// A number may belong to another file in a child, so each has a key.
+    fds: Vec<(u64, i32)>,
+}
+
+static CLOSE_ON_FORK: ForkLocked<CloseOnFork> = ForkLocked::new(CloseOnFork {
+    last: 0,
+    fds: Vec::new(),
+});
 
 /// A descriptor that forked children do not keep.
 ///
 /// A child made by `fork` closes its copy at once. A child made by a raw `clone` without `exec` keeps it: not covered.
 pub struct CloseOnForkFd {
     fd: i32,
-    slot: &'static AtomicI32,
+    key: u64,
+    origin: Origin,
 }
 
 impl CloseOnForkFd {
@@ -260,20 +349,19 @@ impl CloseOnForkFd {
     pub fn open<E>(
         open: impl FnOnce() -> std::result::Result<OwnedFd, E>,
     ) -> std::result::Result<Self, E> {
-        loop {
-            let inside = ForkLock::enter();
-            let Some(slot) = CLOSE_ON_FORK_FDS
-                .iter()
-                .find(|slot| slot.load(Ordering::Relaxed) == NO_FD)
-            else {
-                drop(inside);
-                std::thread::yield_now();
-                continue;
-            };
-            let fd = open()?.into_raw_fd();
-            slot.store(fd, Ordering::Relaxed);
-            return Ok(CloseOnForkFd { fd, slot });
-        }
+        let mut inside = ForkLock::enter();
+        let origin = Origin::here();
+        let fd = open()?.into_raw_fd();
+        let list = CLOSE_ON_FORK.get(&mut inside);
+        list.last += 1;
+        let key = list.last;
+        list.fds.push((key, fd));
+        Ok(CloseOnForkFd { fd, key, origin })
+    }
+
+    /// Returns the process that opened it. No other one may use the descriptor.
+    pub fn origin(&self) -> Origin {
+        self.origin
     }
 
     /// Returns the descriptor.
@@ -285,13 +373,11 @@ impl CloseOnForkFd {
 
 impl Drop for CloseOnForkFd {
     fn drop(&mut self) {
-        let _inside = ForkLock::enter();
-        let mine = self
-            .slot
-            .compare_exchange(self.fd, NO_FD, Ordering::Relaxed, Ordering::Relaxed)
-            .is_ok();
-        if mine {
-            // SAFETY: the slot still contained it, so it is open and ours, and no other code will close it.
+        let mut inside = ForkLock::enter();
+        let list = CLOSE_ON_FORK.get(&mut inside);
+        if let Some(at) = list.fds.iter().position(|&(key, _)| key == self.key) {
+            list.fds.swap_remove(at);
+            // SAFETY: the list still contained it, so it is open and ours, and no other code will close it.
             unsafe { libc::close(self.fd) };
         }
     }

@@ -3,7 +3,7 @@
 //! Such a lock belongs to an *open file description* of its own (`F_OFD_SETLK`, fcntl(2)). Another descriptor of the
 //! same file, a forked child or another thread does not share it (D-006).
 
-use super::fork::CloseOnForkFd;
+use super::fork::{CloseOnForkFd, Origin};
 use super::{interrupt, refused, shm};
 use crate::error::{Error, Result};
 use nix::errno::Errno;
@@ -87,9 +87,15 @@ fn command(kind: i32, byte: i64) -> libc::flock {
 }
 
 impl ByteLock {
+    /// Returns the process that holds it.
+    pub fn origin(&self) -> Origin {
+        self.file.origin()
+    }
+
     /// Locks `byte` of the file behind `fd`; waits while another process has it locked.
     ///
-    /// `Permission`: the file's mode does not let this user write it, even if `fd` is writable.
+    /// `Permission`: the file's mode does not let this user write it, even if `fd` is writable. `Forked`: this is a child
+    /// that was forked meanwhile.
     pub fn of(fd: BorrowedFd<'_>, byte: i64, interruptible: bool) -> Result<Self> {
         let file = CloseOnForkFd::open(|| shm::reopen(fd, OFlag::O_RDWR))?;
         Self::take(file, libc::F_WRLCK, byte, interruptible)
@@ -141,9 +147,14 @@ impl ByteLock {
     fn take(file: CloseOnForkFd, kind: i32, byte: i64, interruptible: bool) -> Result<Self> {
         let lock = command(kind, byte);
         loop {
-            match fcntl(file.borrow(), FcntlArg::F_OFD_SETLKW(&lock)) {
+            let locked = fcntl(file.borrow(), FcntlArg::F_OFD_SETLKW(&lock));
+            file.origin().check()?;
+            match locked {
                 Ok(_) => return Ok(ByteLock { file, byte }),
-                Err(Errno::EINTR) => interrupt::ask(interruptible)?,
+                Err(Errno::EINTR) => {
+                    let asked = interrupt::ask(interruptible);
+                    file.origin().check().and(asked)?;
+                }
                 Err(errno) => {
                     return Err(refused(
                         errno,
@@ -157,6 +168,10 @@ impl ByteLock {
 
 impl Drop for ByteLock {
     fn drop(&mut self) {
+        // A forked child shares the lock of its parent.
+        if !self.file.origin().is_here() {
+            return;
+        }
         // Closing is not enough: a child of a raw clone may have a copy of the descriptor.
         let _ = fcntl(
             self.file.borrow(),

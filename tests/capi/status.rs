@@ -9,6 +9,7 @@ use super::common::{Folder, Watchdog, is_root, skip};
 use super::*;
 use nix::sys::resource::Resource;
 use shmkit::capi::barrier::*;
+use shmkit::capi::event::*;
 use shmkit::capi::interrupt::{SHMKIT_INTERRUPTIBLE, shmkit_set_interrupt};
 use shmkit::capi::lock::*;
 use shmkit::capi::rlock::*;
@@ -205,6 +206,7 @@ fn provoke(
             assert_eq!(shut_down, SHMKIT_OK);
             super::queue::put(queue, b"")
         }
+        SHMKIT_ERR_FORKED => forked(),
         SHMKIT_ERR_CORRUPT => {
             std::fs::write(folder.path().join("empty"), "").unwrap();
             open(c"empty", given)
@@ -225,10 +227,36 @@ fn provoke(
     }
 }
 
+/// Forks in the interrupt hook; the parent ends with the status of the child's call.
+fn forked() -> shmkit_status {
+    unsafe extern "C" fn hook(_: *mut std::ffi::c_void) -> i32 {
+        // SAFETY: this process has one thread.
+        match unsafe { libc::fork() } {
+            0 => 0,
+            child => {
+                let mut status = 0;
+                // SAFETY: the status can be written.
+                unsafe { libc::waitpid(child, &raw mut status, 0) };
+                // SAFETY: _exit ends the process.
+                unsafe { libc::_exit(libc::WEXITSTATUS(status)) }
+            }
+        }
+    }
+    let mut event = null_mut();
+    // SAFETY: no name, no options, and an output that can be written.
+    let made = unsafe { shmkit_event_create(null(), null(), &raw mut event) };
+    assert_eq!(made, SHMKIT_OK);
+    // SAFETY: the hook needs no argument.
+    let set = unsafe { shmkit_set_interrupt(Some(hook), null_mut()) };
+    assert_eq!(set, SHMKIT_OK);
+    // SAFETY: the handle is open.
+    unsafe { shmkit_event_wait(event, SHMKIT_FOREVER, SHMKIT_INTERRUPTIBLE) }
+}
+
 #[test]
 fn every_status_is_provoked() {
     alone(|| {
-        for status in SHMKIT_ERR_SHUT_DOWN..=SHMKIT_OK {
+        for status in SHMKIT_ERR_FORKED..=SHMKIT_OK {
             if status == SHMKIT_ERR_INTERNAL {
                 continue;
             }
@@ -270,10 +298,10 @@ fn every_status_is_provoked() {
 
 #[test]
 fn every_status_has_a_text_of_its_own_and_an_unknown_one_the_same_text() {
-    let mut sentences: Vec<_> = (SHMKIT_ERR_SHUT_DOWN..=SHMKIT_OK)
+    let mut sentences: Vec<_> = (SHMKIT_ERR_FORKED..=SHMKIT_OK)
         .map(|s| text_at(shmkit_strerror(s)))
         .collect();
-    assert_eq!(sentences.len(), 28);
+    assert_eq!(sentences.len(), 29);
     assert!(
         sentences
             .iter()
@@ -282,8 +310,8 @@ fn every_status_has_a_text_of_its_own_and_an_unknown_one_the_same_text() {
     );
     sentences.sort();
     sentences.dedup();
-    assert_eq!(sentences.len(), 28, "two texts are equal");
-    for nonsense in [1, SHMKIT_ERR_SHUT_DOWN - 1, i32::MIN, i32::MAX, 99] {
+    assert_eq!(sentences.len(), 29, "two texts are equal");
+    for nonsense in [1, SHMKIT_ERR_FORKED - 1, i32::MIN, i32::MAX, 99] {
         assert_eq!(text_at(shmkit_strerror(nonsense)), "not a status of shmkit");
     }
 }

@@ -5,12 +5,13 @@ import os
 import signal
 import threading
 import time
+import traceback
 from contextlib import closing
 
 import pytest
 from child import HUNG, wait_until
 from nouns import use
-from shmkit import OwnerDied
+from shmkit import Forked, OwnerDied
 from waits import WAITS, figures, is_asleep
 
 TIMEOUT = -10
@@ -114,6 +115,48 @@ def test_exception_from_a_signal_handler_ends_the_wait(case, occupied):
             await_block(wait, one, child.pid)
             os.kill(child.pid, number)
         assert child.said() == "blocks"
+        await_block(wait, one, child.pid)
+        wake()
+        child.end()
+        assert_unused(one)
+
+
+@pytest.mark.parametrize("ends", ["by Forked", "by an exception of the handler"])
+def test_fork_in_a_signal_handler_ends_the_call_of_the_child_only(case, occupied, ends):
+    wait, text = case
+
+    def work(child):
+        me = os.getpid()
+
+        def handler(*_):
+            forked = os.fork()
+            if not forked and ends != "by Forked":
+                raise Alarm
+            if forked:
+                assert os.waitpid(forked, 0)[1] == 0
+                child.say("forked")
+
+        signal.signal(signal.SIGUSR1, handler)
+        try:
+            with wait.around(one):
+                child.say("blocks")
+                wait.block(one, text)
+            assert os.getpid() == me
+        except (Alarm, Forked) as error:
+            assert (type(error) is Forked) == (ends == "by Forked")
+            assert os.getpid() != me
+            os._exit(0)
+        finally:
+            if os.getpid() != me:
+                traceback.print_exc()
+                os._exit(1)
+
+    with closing(wait.make()) as one:
+        child, wake = occupied(wait, one, work)
+        assert child.said() == "blocks"
+        await_block(wait, one, child.pid)
+        os.kill(child.pid, signal.SIGUSR1)
+        assert child.said() == "forked"
         await_block(wait, one, child.pid)
         wake()
         child.end()

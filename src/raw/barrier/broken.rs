@@ -102,6 +102,8 @@ impl BarrierRef<'_> {
         }
         if dead {
             self.break_off(generation, true);
+            // The wake is a system call.
+            liveness.origin(me).check()?;
         }
         Ok(())
     }
@@ -117,26 +119,30 @@ impl BarrierRef<'_> {
     /// Restores the initial state: waiting parties see `Broken`, and the cells of dead processes are freed.
     ///
     /// `Timeout`: a process was stopped while it arrived or withdrew, and has held the lock for a second. Errors of
-    /// `liveness`. On an error nothing has changed.
+    /// `liveness`. On an error nothing has changed. `Forked`: this is a child; the parent goes on with the reset.
     pub fn reset(
         self,
         me: Id,
         handle: &BarrierHandleState,
         liveness: &impl Liveness,
     ) -> Result<()> {
+        let origin = liveness.origin(me);
         self.take_lock(me, LOCK_TIMEOUT, handle, liveness)?;
         let mut turn = self.turn();
         let needed = turn.is_broken() || turn.arrived() != 0;
         if needed {
             // 1. From here on parties of this turn can only leave.
             self.break_off(turn.generation(), false);
+            origin.check()?;
             turn = self.turn();
         }
         for cell in self.cells {
             let state = cell.state.load(Ordering::Relaxed);
             let is_of_turn = cell.seat.load(Ordering::Relaxed) & GENERATIONS == turn.generation();
             // 2. Cells of dead processes are freed. A process whose liveness is unknown counts as alive.
-            let new = if self.is_dead_party(cell, me, liveness).unwrap_or(false) {
+            let dead = self.is_dead_party(cell, me, liveness);
+            origin.check()?;
+            let new = if dead.unwrap_or(false) {
                 0
             } else if !needed || !is_of_turn {
                 continue;
@@ -162,6 +168,7 @@ impl BarrierRef<'_> {
                 turn = now;
             }
             self.wake(turn);
+            origin.check()?;
         }
         self.exit(me);
         Ok(())

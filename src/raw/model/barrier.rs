@@ -258,7 +258,7 @@ fn a_party_that_is_held_by_the_serial_party_passes_or_fails() {
             let result = match result {
                 Ok(1) => {
                     in_thread.write(0, 7);
-                    in_thread.view().pass(id(me))
+                    in_thread.view().pass(id(me), &in_thread.world)
                 }
                 other => other.map(|_| assert_eq!(in_thread.read(0), 7)),
             };

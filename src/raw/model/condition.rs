@@ -263,7 +263,9 @@ fn one_live_waiter_adopts_the_notification_of_a_dead_one() {
         let in_thread = shared.clone();
         let adopt = move |shared: &Shared, me: usize| {
             let condition = shared.condition();
-            let taken = condition.adopt(id(me), ages[me - 1], &shared.world);
+            let taken = condition
+                .adopt(id(me), ages[me - 1], &shared.world)
+                .unwrap();
             if taken.is_some() {
                 shared.returned.fetch_add(1, Ordering::Relaxed);
             }
@@ -293,17 +295,20 @@ fn a_waiter_that_dies_adopting_a_notification_leaves_it_to_the_next() {
                 in_thread.world.kill(0);
                 // It dies before its own slot stores that it has stopped waiting.
                 let condition = in_thread.condition();
-                condition.adopt(second, age, &in_thread.world);
+                condition.adopt(second, age, &in_thread.world).unwrap();
                 in_thread.world.kill(1);
             }
             _ => {
                 let condition = in_thread.condition();
-                if let Some(taken) = condition.adopt(id(1), ours, &in_thread.world) {
+                if let Some(taken) = condition.adopt(id(1), ours, &in_thread.world).unwrap() {
                     condition.leave(id(1), taken);
                 }
             }
         });
-        let taken = shared.condition().adopt(id(1), ours, &shared.world);
+        let taken = shared
+            .condition()
+            .adopt(id(1), ours, &shared.world)
+            .unwrap();
         assert!(
             taken.is_some(),
             "the notification outlives both dead waiters"
@@ -370,7 +375,7 @@ fn a_waiter_between_two_notifications_adopts_that_of_the_second_waiter() {
                 assert_eq!(end, End::Notified);
             }
         });
-        let taken = shared.condition().adopt(id(2), age, &shared.world);
+        let taken = shared.condition().adopt(id(2), age, &shared.world).unwrap();
         assert!(taken.is_some(), "the third waiter has a right to it");
     });
 }

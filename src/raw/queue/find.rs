@@ -165,7 +165,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             };
             self.raw.claim.commit(next);
             if next.messages != claim.messages {
-                self.raw.room.notify(u64::MAX);
+                self.notify_inside(&self.raw.room, u64::MAX)?;
             }
             claim = next;
         }
@@ -245,17 +245,17 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             fence(Ordering::SeqCst);
         }
         if head != before {
-            raw.room.notify(u64::MAX);
+            self.notify_inside(&raw.room, u64::MAX)?;
             if raw.is_shut_down() {
                 // Consumers that waited for leases to return: no message comes any more.
-                raw.messages.notify(u64::MAX);
+                self.notify_inside(&raw.messages, u64::MAX)?;
             }
         }
         Ok(head)
     }
 
     /// Reclaims what dead processes left; returns the first record that is still needed. Requires the consumer lock.
-    pub(super) fn reclaim(&self, _held: &Held<'_>) -> Result<u64> {
+    pub(super) fn reclaim(&self, _held: &Held<'_, L>) -> Result<u64> {
         let (claim, _) = self.skip()?;
         self.advance_head(claim.position)
     }

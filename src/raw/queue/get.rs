@@ -41,7 +41,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     pub fn try_get(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<u64> {
         let held = self.hold_uncontended(&self.raw.consumer_lock)?;
         let taken = self.try_take(buffer);
-        drop(held);
+        held.release();
         if taken.is_some() {
             self.notify_taken();
         }
@@ -242,7 +242,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         match self.find()? {
             Ok(found) => {
                 let done = body(self, found)?;
-                drop(held);
+                held.release();
                 self.notify_taken();
                 Ok(done)
             }
@@ -262,13 +262,13 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     #[cold]
     fn await_message<'a, T>(
         &'a self,
-        mut held: Held<'a>,
+        mut held: Held<'a, L>,
         mut reason: EmptyReason,
         options: WaitOptions,
         body: &mut dyn FnMut(&Self, Found<'_>) -> Result<T>,
     ) -> Result<T> {
         let raw = self.raw;
-        let mut wait = Wait::new(options, &self.handle.messages).eager();
+        let mut wait = Wait::new(options, &self.handle.messages, self.origin()).eager();
         let mut slept = false;
         let result = loop {
             // 1. No message can be taken, perhaps forever.
@@ -330,9 +330,12 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
     }
 
-    /// Returns without a message. If a wake was meant for this caller, another waiter gets it.
+    /// Returns without a message. If a wake was meant for this caller, another waiter gets it. After a fork the caller
+    /// goes on in the parent.
     fn leave<T>(&self, error: Error) -> Result<T> {
-        self.raw.messages.notify(1);
+        if !matches!(error, Error::Forked(_)) {
+            self.raw.messages.notify(1);
+        }
         Err(error)
     }
 
@@ -431,7 +434,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
 
     /// Discards the record at head if it was returned, or if its reader is dead. Returns false if a live process reads
     /// the record. Requires both locks, after `reclaim`.
-    pub(super) fn discard_head(&self, _held: &Held<'_>) -> Result<bool> {
+    pub(super) fn discard_head(&self, _held: &Held<'_, L>) -> Result<bool> {
         let (record, seen) = self.record(self.raw.head.load(Ordering::Relaxed))?;
         match seen.state {
             State::Ready => {}
@@ -445,7 +448,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     }
 
     /// Discards the oldest message that can be taken. Returns false if there is none. Requires both locks.
-    pub(super) fn discard_oldest(&self, _held: &Held<'_>) -> Result<bool> {
+    pub(super) fn discard_oldest(&self, _held: &Held<'_, L>) -> Result<bool> {
         match self.skip()? {
             (claim, SlotState::Message(message)) => {
                 self.raw.overwritten.fetch_add(1, Ordering::Relaxed);

@@ -45,7 +45,10 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             // Stored before the memory is there, so that it is released if this process dies here. The free memory is
             // compared once.
             let committed_bytes = raw.committed_bytes.fetch_max(to, Ordering::Relaxed);
-            if let Err(error) = self.ring.grow(usable, committed_bytes, to) {
+            let grown = self.ring.grow(usable, committed_bytes, to);
+            // The parent goes on to grow.
+            self.origin().check()?;
+            if let Err(error) = grown {
                 // The memory is not there: the next attempt compares the free memory anew.
                 raw.committed_bytes
                     .store(committed_bytes, Ordering::Relaxed);
@@ -62,7 +65,9 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
 
     /// Releases some memory if little of it was used for a while. Requires the producer lock, and that nothing beyond
     /// `used` is in use.
-    pub(super) fn trim(&self, used: u64) {
+    ///
+    /// `Forked`: this is a child that was forked meanwhile.
+    pub(super) fn trim(&self, used: u64) -> Result<()> {
         let raw = self.raw;
         let needed = (2 * used).max(IDLE_MEMORY_BYTES).next_multiple_of(PAGE);
         // The bytes behind the ring belong to other objects.
@@ -74,7 +79,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         };
         raw.idle_laps.store(idle_laps, Ordering::Relaxed);
         if idle_laps < IDLE_LAPS_BEFORE_TRIM {
-            return;
+            return Ok(());
         }
         // First no process uses the memory, then it is released. If the owner dies in between, too much memory is kept.
         let usable = raw.usable.load(Ordering::Relaxed).min(needed);
@@ -83,9 +88,12 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             .store(raw.tail.position(), Ordering::Relaxed);
         let from = committed_bytes.saturating_sub(MAX_TRIM_BYTES).max(needed);
         // Memory that cannot be released now may be released later.
-        if self.ring.release_memory(from, committed_bytes).is_ok() {
+        let released = self.ring.release_memory(from, committed_bytes);
+        self.origin().check()?;
+        if released.is_ok() {
             raw.committed_bytes.store(from, Ordering::Relaxed);
         }
+        Ok(())
     }
 
     /// Ends the lap if the queue is empty and has much memory, so that memory can be released. Requires the consumer
@@ -120,7 +128,6 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             raw.known_tail.store(next, Ordering::Relaxed);
             raw.claim.commit(claim.at(next));
         }
-        self.trim(used);
-        Ok(())
+        self.trim(used)
     }
 }

@@ -61,7 +61,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             return false;
         };
         let put = self.try_append(bytes);
-        drop(held);
+        held.release();
         if put {
             self.raw.messages.notify_after_exchange(1);
         }
@@ -295,7 +295,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
         match attempt(self)? {
             Ok((done, put)) => {
-                drop(held);
+                held.release();
                 if put > 0 {
                     self.raw.messages.notify_after_exchange(put);
                 }
@@ -309,16 +309,18 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     fn insert_slow<'a, T>(
         &'a self,
         options: WaitOptions,
-        held: Held<'a>,
+        held: Held<'a, L>,
         attempt: &dyn Fn(&Self) -> Attempted<T>,
     ) -> Result<T> {
-        let mut wait = Wait::new(options, &self.handle.room).eager();
+        let mut wait = Wait::new(options, &self.handle.room, self.origin()).eager();
         let result = self.insert_by(
             &mut wait,
             held,
             options.timeout == Timeout::Immediate,
             attempt,
         );
+        // The parent goes on to wait.
+        self.origin().check()?;
         // There may be room for more producers; and if this call fails, a wake may have been meant for it.
         self.raw.room.notify(1);
         let (done, put) = result?;
@@ -333,7 +335,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     fn insert_by<'a, T>(
         &'a self,
         wait: &mut Wait<'_>,
-        mut held: Held<'a>,
+        mut held: Held<'a, L>,
         once: bool,
         attempt: &dyn Fn(&Self) -> Attempted<T>,
     ) -> Result<(T, u64)> {
@@ -566,7 +568,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         if laps.between(tail, at) == 1 {
             // If this process dies before tail gets there, the position is in tail's own lap and has no meaning.
             raw.wrap_position.store(tail, Ordering::Relaxed);
-            self.trim(laps.offset(tail) + extent + RECORD_HEADER);
+            self.trim(laps.offset(tail) + extent + RECORD_HEADER)?;
         }
         Ok(Ok(at))
     }
