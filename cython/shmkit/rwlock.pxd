@@ -8,7 +8,9 @@ from shmkit._object cimport Object
 cdef class RWLock(Object):
     # Subclasses in other modules are compiled for exactly these fields: they never grow.
     cdef bint _goes_on          # on_owner_death="recover"
-    cdef void *_reserved_rwlock[3]
+    cdef unsigned long _changed_by      # the thread that upgraded or downgraded last; 0: it has released since
+    cdef long _changed_to       # READ or WRITE: how that thread holds the lock
+    cdef void *_reserved_rwlock[1]
 
     # Methods for Cython code, which need no GIL. They raise nothing and return a shmkit_status: SHMKIT_OK or a negative
     # error, SHMKIT_ERR_CLOSED after close(). `timeout_ns` is a time in nanoseconds, SHMKIT_FOREVER or SHMKIT_NOWAIT;
@@ -58,6 +60,7 @@ cdef class RWLock(Object):
     cdef shmkit_status _undo(self, void *handle, int verb) noexcept nogil
     cdef bint _take(self, int verb, int64_t timeout_ns, bint goes_on) except -1
     cdef int _end_writing(self, bint consistent) except -1
+    cdef void _note(self, int held) noexcept
     cdef int _end_reading(self) except -1
     cdef int _downgrade(self, bint consistent) except -1
     cdef shmkit_rwlock_info _info(self) except *

@@ -3,6 +3,7 @@
 from collections import namedtuple
 
 cimport cython
+from cpython.pythread cimport PyThread_get_thread_ident
 from libc.stdint cimport int64_t, uint32_t
 from libc.string cimport memset
 from shmkit cimport (
@@ -221,9 +222,18 @@ cdef class RWLock(Object):
             )
         return True
 
+    cdef void _note(self, int held) noexcept:
+        """Record how this thread holds the lock after a change; 0: it has released the lock."""
+        if held or self._changed_by:
+            thread = PyThread_get_thread_ident()
+            if held or self._changed_by == thread:
+                self._changed_by = thread if held else 0
+                self._changed_to = held
+
     cdef int _end_reading(self) except -1:
         if self._handle is NULL:
             raise self._closed()
+        self._note(0)
         return check(shmkit_rwlock_release_read(self.handle()))
 
     cdef int _end_writing(self, bint consistent) except -1:
@@ -232,6 +242,7 @@ cdef class RWLock(Object):
             raise self._closed()
         if consistent:
             check(shmkit_rwlock_mark_consistent(self.handle()))
+        self._note(0)
         return check(shmkit_rwlock_release_write(self.handle()))
 
     cdef int _downgrade(self, bint consistent) except -1:
@@ -240,7 +251,9 @@ cdef class RWLock(Object):
             raise self._closed()
         if consistent:
             check(shmkit_rwlock_mark_consistent(self.handle()))
-        return check(shmkit_rwlock_downgrade(self.handle()))
+        check(shmkit_rwlock_downgrade(self.handle()))
+        self._note(READ)
+        return 0
 
     cdef shmkit_rwlock_info _info(self) except *:
         cdef shmkit_rwlock_info info
@@ -340,8 +353,8 @@ cdef class RWLock(Object):
     def upgrade(self, timeout=None):
         """Change from reading to writing, and wait until no other reader holds the lock.
 
-        No process writes in between. On any error this process still reads. Inside ``with lock.reader() as held``, call
-        ``held.upgrade()`` instead, so that the end of the block releases the lock from writing.
+        No process writes in between. On any error this process still reads. The end of a block of reader() then releases
+        the lock from writing.
 
         Parameters
         ----------
@@ -360,6 +373,7 @@ cdef class RWLock(Object):
         """
         if not self._take(UPGRADE, nanoseconds(timeout), self._goes_on):
             raise make_error(SHMKIT_ERR_TIMEOUT, "timed out waiting for the other readers; this process still reads")
+        self._note(WRITE)
 
     def downgrade(self):
         """Change from writing to reading, without waiting. No process writes in between.
@@ -560,17 +574,19 @@ cdef class _Hold:
         held, self._held = self._held, 0
         if not held:
             return
+        # The block may have called upgrade() or downgrade() of the lock.
+        if self._lock._changed_by and self._lock._changed_by == PyThread_get_thread_ident():
+            held = self._lock._changed_to
         try:
             if held == READ:
                 self._lock._end_reading()
             else:
                 self._lock._end_writing((self._recovers or self._lock._goes_on) and kind is None)
         except NotOwner as error:
-            if not self._recovers:
-                was, now = ("reader", "upgrade") if held == READ else ("writer", "downgrade")
-                text = f"this process is no {was} at the end of the block: call held.{now}(), not lock.{now}(), "
-                text += f"inside \"with lock.{was}() as held:\""
-                error.args = (text,)
+            # A forked child, for example, does not hold the lock of its parent: the exception of the block goes on.
+            if kind is not None:
+                return
+            error.args = ("this process does not hold the lock at the end of the block: leave the release to the block",)
             raise
 
     def upgrade(self, timeout=None):

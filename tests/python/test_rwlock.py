@@ -139,14 +139,35 @@ def test_upgrade_and_downgrade(lock, busy):
     use_once(lock)
 
 
-def test_a_block_that_the_lock_itself_changed_reports_it(lock):
-    with pytest.raises(NotOwner, match=r"call held.upgrade\(\), not lock.upgrade\(\)") as caught, lock.reader():
+def test_a_block_releases_the_lock_as_the_lock_itself_changed_it(lock):
+    with lock.reader():
         lock.upgrade()
-    assert caught.value.status == NOT_OWNER
-    lock.release_write()
-    with pytest.raises(NotOwner, match=r"call held.downgrade\(\), not lock.downgrade\(\)"), lock.writer():
+        assert lock.stat().writing
+    use_once(lock)
+    with lock.writer():
         lock.downgrade()
-    lock.release_read()
+        assert lock.stat().readers == 1
+    use_once(lock)
+    with lock.reader():
+        lock.upgrade()
+        lock.downgrade()
+    use_once(lock)
+    # A change counts for its own hold only.
+    assert lock.acquire_read()
+    lock.upgrade()
+    lock.release_write()
+    with lock.reader():
+        assert lock.stat().readers == 1
+    use_once(lock)
+
+
+def test_a_block_without_the_lock_at_its_end_reports_it(lock):
+    with pytest.raises(NotOwner, match="leave the release to the block") as caught, lock.reader():
+        lock.release_read()
+    assert caught.value.status == NOT_OWNER
+    with pytest.raises(KeyError), lock.reader():
+        lock.release_read()
+        raise KeyError
     use_once(lock)
 
 
