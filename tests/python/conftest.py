@@ -24,15 +24,15 @@ from typing import NamedTuple
 import nouns
 import pytest
 import shmkit
-from child import HUNG, Child
+from child import HANG_SECONDS, Child
 from nouns import CASES, PLACES, ROWS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SUPPORT = os.path.dirname(nouns.__file__)
 PREFIX = f"shmkit-test-{os.getpid()}-"
-NOBODY = 65534
+OTHER_USER = 65534
 # How many seconds a compiler may take before it is taken for hung.
-HUNG_COMPILER = 140
+COMPILER_SECONDS = 140
 # How many seconds threads have to end after the test they were started by.
 SOON = 5
 
@@ -225,7 +225,7 @@ class Interpreter:
         """Run it to its end; `status` None: any, `err` None: whatever it prints there."""
         with self.start(code, *arguments, before=before, **how) as process:
             try:
-                out, errors = process.communicate(timeout=HUNG)
+                out, errors = process.communicate(timeout=HANG_SECONDS)
             except BaseException:
                 process.kill()
                 raise
@@ -241,31 +241,31 @@ def run(tmp_path):
     return Interpreter(tmp_path)
 
 
-class AsNobody(Interpreter):
-    """Runs code that gives up its privileges where it says `become_nobody()`, after its imports."""
+class AsOtherUser(Interpreter):
+    """Runs code that gives up its privileges where it says `become_other_user()`, after its imports."""
 
     # What is imported on the way may lie where only this user may read.
     PREFACE = f"""
 import hmac, linecache, multiprocessing.connection, multiprocessing.popen_fork, multiprocessing.queues, traceback
 import multiprocessing.reduction, multiprocessing.resource_sharer, os, shutil, struct, tempfile
-def become_nobody():
+def become_other_user():
     os.setgroups([])
-    os.setresgid({NOBODY}, {NOBODY}, {NOBODY})
-    os.setresuid({NOBODY}, {NOBODY}, {NOBODY})
+    os.setresgid({OTHER_USER}, {OTHER_USER}, {OTHER_USER})
+    os.setresuid({OTHER_USER}, {OTHER_USER}, {OTHER_USER})
 """
 
     def write(self, code):
-        """Write the code behind the definition of become_nobody."""
+        """Write the code behind the definition of become_other_user."""
         return super().write(self.PREFACE + textwrap.dedent(code))
 
 
 @pytest.fixture
-def as_nobody(tmp_path):
+def as_other_user(tmp_path):
     """Return an Interpreter for code that wants to be another user, without privileges, for a part of its time."""
     if os.geteuid() != 0:
         pytest.skip("NOT TESTED without root: what another user is refused")
     os.chmod(os.environ["SHMKIT_DIR"], 0o1777)
-    yield AsNobody(tmp_path)
+    yield AsOtherUser(tmp_path)
     os.chmod(os.environ["SHMKIT_DIR"], 0o700)
 
 
@@ -291,13 +291,13 @@ def held(fork):
         def work(child):
             for _ in range(times):
                 lock.acquire()
-            child.say("held")
+            child.send("held")
             child.pause()
             for _ in range(times):
                 lock.release()
 
         child = fork(work)
-        assert child.said() == "held"
+        assert child.receive() == "held"
         return child
 
     return held
@@ -389,7 +389,7 @@ def make(name):
 
 
 @pytest.fixture
-def full(name):
+def managed(name):
     """Return a full segment of a page."""
     with shmkit.SharedMemory(name, create=True, size=4096, managed=True) as shm:
         shm.unlink()
@@ -479,7 +479,7 @@ def build(tmp_path_factory):
         environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "LD_LIBRARY_PATH", "CPATH")}
         environment["CFLAGS"] = "-O1"
         done = subprocess.run(
-            line, cwd=folder, env=environment, capture_output=True, text=True, timeout=HUNG_COMPILER, check=False
+            line, cwd=folder, env=environment, capture_output=True, text=True, timeout=COMPILER_SECONDS, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert "warning" not in done.stderr.lower(), done.stderr

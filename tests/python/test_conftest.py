@@ -5,7 +5,7 @@ import shutil
 import subprocess
 import sys
 
-from conftest import HUNG
+from conftest import HANG_SECONDS
 
 LEAKY = '''
 """Each of these leaves something; the last leaves nothing."""
@@ -71,7 +71,9 @@ def pytest_of(code, folder, *before):
     shutil.copytree(here / "support", folder, dirs_exist_ok=True)
     (folder / "test_inner.py").write_text(code)
     line = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "--rootdir", str(folder), "."]
-    done = subprocess.run([*before, *line], cwd=folder, capture_output=True, text=True, timeout=HUNG, check=False)
+    done = subprocess.run(
+        [*before, *line], cwd=folder, capture_output=True, text=True, timeout=HANG_SECONDS, check=False
+    )
     return done.stdout
 
 

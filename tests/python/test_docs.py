@@ -13,7 +13,7 @@ import sys
 import markdown
 import pytest
 import shmkit
-from conftest import HUNG_COMPILER, ROOT
+from conftest import COMPILER_SECONDS, ROOT
 
 
 def public_objects():
@@ -195,7 +195,7 @@ def run(line, folder, **how):
         line, cwd=folder, stdout=pipe, stderr=pipe, text=True, start_new_session=True, **how
     ) as child:
         try:
-            out, errors = child.communicate(timeout=HUNG_COMPILER)
+            out, errors = child.communicate(timeout=COMPILER_SECONDS)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)

@@ -46,11 +46,11 @@ def test_processes_count_under_it(locks, lock, fork):
         by_handle = locks.count_by_handle if isinstance(lock, Lock) else locks.count
 
         def work(child):
-            child.say(locks.count(lock, shm.view("Q"), times))
+            child.send(locks.count(lock, shm.view("Q"), times))
 
         children = [fork(work) for _ in range(3)]
         assert by_handle(lock, shm.view("Q"), times) == OK
-        assert [child.said() for child in children] == [OK] * 3
+        assert [child.receive() for child in children] == [OK] * 3
         for child in children:
             child.end()
         assert shm.view("Q")[0] == 4 * times
@@ -62,12 +62,12 @@ def test_one_process_is_killed_while_all_count(locks, kind, fork):
     """What counts in C code knows nothing of Python: it goes on without a word, and `owner_died` stays to be asked."""
     times, lock = 50_000, kind()
     with SharedMemory(create=True, size=8, anonymous=True) as shm:
-        victim = fork(lambda child: (child.say(), locks.count(lock, shm.view("Q"), 1 << 60)))
-        victim.said()
+        victim = fork(lambda child: (child.send(), locks.count(lock, shm.view("Q"), 1 << 60)))
+        victim.receive()
         wait_until(lambda: shm.view("Q")[0] > 1000)
-        others = [fork(lambda child: child.say(locks.count(lock, shm.view("Q"), times))) for _ in range(2)]
+        others = [fork(lambda child: child.send(locks.count(lock, shm.view("Q"), times))) for _ in range(2)]
         victim.kill()
-        assert [child.said() for child in others] == [OK, OK]
+        assert [child.receive() for child in others] == [OK, OK]
         assert shm.view("Q")[0] >= 2 * times
     lock.close()
 
@@ -206,8 +206,8 @@ def test_rwlock_without_the_gil(rwlocks, where):
 
 def test_rwlock_tells_without_the_gil_of_a_dead_writer(rwlocks, fork):
     lock = RWLock()
-    child = fork(lambda child: (lock.acquire_write(), child.say(), child.pause()))
-    child.said()
+    child = fork(lambda child: (lock.acquire_write(), child.send(), child.pause()))
+    child.receive()
     child.kill()
     assert rwlocks.acquire_read(lock, FOREVER) == (OK, 1)
     assert rwlocks.release_read(lock) == OK

@@ -100,9 +100,9 @@ def test_two_processes_take_turns(build, kind, fork):
     arguments = (0,) if kind is Semaphore else ()
     there, back, rounds = kind(*arguments), kind(*arguments), 2000
     module = build(f"{kind.__name__.lower()}s")
-    child = fork(lambda child: child.say(module.answer(there, back, rounds)))
+    child = fork(lambda child: child.send(module.answer(there, back, rounds)))
     assert module.ask(there, back, rounds) == OK
-    assert child.said() == OK
+    assert child.receive() == OK
     child.end()
     for one in (there, back):
         if kind is Event:
@@ -196,9 +196,9 @@ def test_barrier_without_the_gil(barriers, where):
 
 def test_two_processes_pass_a_barrier_together(barriers, fork):
     barrier, count = Barrier(2), 2000
-    child = fork(lambda child: child.say(barriers.turns(barrier, count)))
+    child = fork(lambda child: child.send(barriers.turns(barrier, count)))
     status, places = barriers.turns(barrier, count)
-    others = child.said()
+    others = child.receive()
     assert (status, others[0], places + others[1]) == (OK, OK, count)
     child.end()
     assert barrier.stat().turns == count
@@ -264,11 +264,11 @@ def test_processes_take_turns_in_a_condition(conditions, kind, fork):
     with SharedMemory(create=True, size=8, anonymous=True) as shm:
 
         def work(child):
-            child.say(conditions.play(condition, condition.lock, shm.view("Q"), 1, times))
+            child.send(conditions.play(condition, condition.lock, shm.view("Q"), 1, times))
 
         child = fork(work)
         assert conditions.play(condition, condition.lock, shm.view("Q"), 0, times) == OK
-        assert child.said() == OK
+        assert child.receive() == OK
         child.end()
         assert not condition.lock.locked()
 

@@ -5,7 +5,7 @@ import subprocess
 import sys
 
 import pytest
-from conftest import HUNG_COMPILER, ROOT
+from conftest import COMPILER_SECONDS, ROOT
 
 pytest.importorskip("Cython")
 pytest.importorskip("setuptools")
@@ -14,7 +14,7 @@ pytest.importorskip("setuptools")
 def run(example, *options):
     """Run an example and return its exit status and what it printed."""
     command = [sys.executable, "-B", str(ROOT / "examples" / example / "run.py"), *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=HUNG_COMPILER, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILER_SECONDS, check=False)
     return done.returncode, done.stdout + done.stderr
 
 
@@ -37,7 +37,7 @@ ARTICLE = ROOT / "examples" / "article"
 def article(program, *options):
     """Run one of the programs that people know from articles, and return what it printed."""
     command = [sys.executable, "-B", str(ARTICLE / program), *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=HUNG_COMPILER, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILER_SECONDS, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert not done.stderr
     return done.stdout

@@ -12,7 +12,7 @@ import zipfile
 
 import pytest
 import shmkit
-from conftest import DOWNSTREAM, HUNG_COMPILER, ROOT
+from conftest import COMPILER_SECONDS, DOWNSTREAM, ROOT
 
 PACKAGE = pathlib.Path(shmkit.__file__).parent
 SOURCES = ROOT / "cython" / "shmkit"
@@ -164,7 +164,7 @@ def test_importing_is_quiet_and_starts_nothing(run):
 def call(*line, **how):
     """Run a command that must succeed and return what it prints to stdout."""
     done = subprocess.run(
-        list(map(str, line)), capture_output=True, text=True, timeout=HUNG_COMPILER, check=False, **how
+        list(map(str, line)), capture_output=True, text=True, timeout=COMPILER_SECONDS, check=False, **how
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout

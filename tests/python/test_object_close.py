@@ -291,14 +291,14 @@ def test_forked_child_uses_the_object_of_its_parent(one, fork):
 
     def work(child):
         use(one)
-        child.say(one.stat())
+        child.send(one.stat())
         child.pause()
         use(one)
         one.close()
         child.pause()
 
     child = fork(work)
-    assert child.said() == one.stat() != unused
+    assert child.receive() == one.stat() != unused
     used = one.stat()
     child.go()
     wait_until(lambda: one.stat() != used)
@@ -312,12 +312,12 @@ def test_object_closed_in_the_parent_lives_on_in_the_child(one, fork):
         child.pause()
         unused = one.stat()
         use(one)
-        child.say(one.stat() != unused)
+        child.send(one.stat() != unused)
 
     child = fork(work)
     one.close()
     child.go()
-    assert child.said() is True
+    assert child.receive() is True
     child.end()
 
 
@@ -325,11 +325,11 @@ def test_unnamed_objects_made_after_a_fork_are_not_shared(noun, fork):
     def work(child):
         own = noun.make()
         use(own)
-        child.say()
+        child.send()
         child.pause()
 
     child = fork(work)
-    child.said()
+    child.receive()
     with closing(noun.make()) as one, closing(noun.make()) as fresh:
         assert one.stat() == fresh.stat()
     child.go()

@@ -236,18 +236,18 @@ def test_handle_that_was_opened_by_descriptor_knows_no_name(calls, named):
     assert calls.close(same) == OK
 
 
-def test_object_of_another_user_needs_trust(name, as_nobody):
+def test_object_of_another_user_needs_trust(name, as_other_user):
     code = """
         import sys
         from nouns import ROWS
-        become_nobody()
+        become_other_user()
         made = [row.make(name=f"{sys.argv[1]}-{number}", mode=0o666) for number, row in enumerate(ROWS)]
         print("made", flush=True)
         sys.stdin.read(1)
         for one in made:
             one.unlink()
     """
-    with as_nobody.start(code, name) as process:
+    with as_other_user.start(code, name) as process:
         assert process.stdout.readline() == "made\n"
         for number, row in enumerate(ROWS):
             calls, c_name, handle = Calls(row.noun), f"{name}-{number}".encode(), c_void_p()

@@ -7,7 +7,7 @@ import os
 from contextlib import closing
 
 import shmkit
-from conftest import NOBODY, refused
+from conftest import OTHER_USER, refused
 from nouns import ROWS, assert_same, classes, use
 from shmkit import Lock, SharedMemory
 
@@ -284,13 +284,13 @@ def test_symbolic_link_is_refused(noun, name, path):
 # --- who may, and whether there is room -------------------------------------------------------------------------------
 
 
-def test_file_of_another_user_needs_trust_and_permission(name, path, as_nobody):
+def test_file_of_another_user_needs_trust_and_permission(name, path, as_other_user):
     """Of each class: one that only its owner may open, one that all may, and one that the other user makes."""
     code = """
         import os, sys
         from contextlib import closing
         from nouns import ROWS, use
-        become_nobody()
+        become_other_user()
         def status(call, **how):
             try:
                 call(**how).close()
@@ -313,13 +313,13 @@ def test_file_of_another_user_needs_trust_and_permission(name, path, as_nobody):
         made.append(noun.make(name=f"{name}-private-{number}"))
         made.append(noun.make(name=f"{name}-public-{number}", mode=0o666))
     unused = [one.stat() for one in made]
-    with as_nobody.start(code, name) as process:
+    with as_other_user.start(code, name) as process:
         told = [process.stdout.readline() for _ in range(2 * len(ROWS) + 1)]
         assert told == [f"{PERMISSION} {PERMISSION}\n", f"{UNTRUSTED} {UNTRUSTED}\n"] * len(ROWS) + ["made\n"]
         for number, noun in enumerate(ROWS):
             foreign = f"{name}-foreign-{number}"
             for create in (None, False):
-                how = {"name": foreign, "create": create, "match": f"belongs to user {NOBODY}"}
+                how = {"name": foreign, "create": create, "match": f"belongs to user {OTHER_USER}"}
                 refused(PermissionError, UNTRUSTED, noun.make, **how)
             with closing(noun.make(name=foreign, trust=True)) as one:
                 assert_same(one, one)
@@ -331,11 +331,11 @@ def test_file_of_another_user_needs_trust_and_permission(name, path, as_nobody):
         one.close()
 
 
-def test_readonly_file_is_refused(name, path, as_nobody):
+def test_readonly_file_is_refused(name, path, as_other_user):
     code = """
         import sys
         from nouns import ROWS
-        become_nobody()
+        become_other_user()
         for number, noun in enumerate(ROWS):
             try:
                 noun.make(name=f"{sys.argv[1]}-{number}", create=False, trust=True)
@@ -343,7 +343,7 @@ def test_readonly_file_is_refused(name, path, as_nobody):
                 print(error.status)
     """
     made = [noun.make(name=f"{name}-{number}", mode=0o444) for number, noun in enumerate(ROWS)]
-    assert as_nobody(code, name).out == f"{PERMISSION}\n" * len(ROWS)
+    assert as_other_user(code, name).out == f"{PERMISSION}\n" * len(ROWS)
     for one in made:
         one.unlink()
         one.close()

@@ -8,7 +8,7 @@ import time
 from contextlib import closing
 
 import pytest
-from child import HUNG, wait_until
+from child import HANG_SECONDS, wait_until
 from nouns import use
 from shmkit import OwnerDied
 from waits import WAITS, figures, is_asleep
@@ -99,21 +99,21 @@ def test_exception_from_a_signal_handler_ends_the_wait(case, occupied):
             before = figures(one)
             for error in (KeyboardInterrupt, Alarm, Alarm):
                 with pytest.raises(error):
-                    child.say("blocks")
+                    child.send("blocks")
                     wait.block(one, text)
                 assert figures(one) == before
             # A condition counts them.
             assert getattr(one.stat(), "timeouts", 3) == 3
-            child.say("blocks")
+            child.send("blocks")
             wait.block(one, text)
 
     with closing(wait.make()) as one:
         child, wake = occupied(wait, one, work)
         for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR1):
-            assert child.said() == "blocks"
+            assert child.receive() == "blocks"
             await_block(wait, one, child.pid)
             os.kill(child.pid, number)
-        assert child.said() == "blocks"
+        assert child.receive() == "blocks"
         await_block(wait, one, child.pid)
         wake()
         child.end()
@@ -122,22 +122,22 @@ def test_exception_from_a_signal_handler_ends_the_wait(case, occupied):
 
 def test_signal_handler_that_returns_does_not_end_the_wait(wait, occupied):
     def work(child):
-        signal.signal(signal.SIGUSR1, lambda *_: child.say("ran"))
+        signal.signal(signal.SIGUSR1, lambda *_: child.send("ran"))
         with wait.around(one):
-            child.say("blocks")
+            child.send("blocks")
             wait.block(one, next(iter(wait.calls)))
-        child.say("woken")
+        child.send("woken")
 
     with closing(wait.make()) as one:
         child, wake = occupied(wait, one, work)
-        assert child.said() == "blocks"
+        assert child.receive() == "blocks"
         for _ in range(20):
             await_block(wait, one, child.pid)
             os.kill(child.pid, signal.SIGUSR1)
             os.kill(child.pid, signal.SIGCHLD)
-            assert child.said() == "ran"
+            assert child.receive() == "ran"
         wake()
-        assert child.said() == "woken"
+        assert child.receive() == "woken"
         child.end()
         assert_unused(one)
 
@@ -159,12 +159,12 @@ def test_signals_neither_shorten_nor_prolong_a_timeout(wait, occupied):
         assert told is wait.late
         assert waited >= 0.1
         assert ran
-        child.say("timed out")
+        child.send("timed out")
         child.pause()
 
     with closing(wait.make()) as one:
         child, _ = occupied(wait, one, work)
-        assert child.said() == "timed out"
+        assert child.receive() == "timed out"
         child.kill()
 
 
@@ -184,7 +184,7 @@ def waiting_thread(wait, one, child):
     yield thread
     await_block(wait, one, thread.native_id)
     assert woken == []
-    child.say("waits")
+    child.send("waits")
     thread.join()
     assert woken == [True]
 
@@ -202,11 +202,11 @@ def test_waiting_thread_lets_the_main_thread_run_and_handle_signals(wait, occupi
             assert ran == [threading.get_ident()]
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), signal.SIGINT)
-                time.sleep(HUNG)
+                time.sleep(HANG_SECONDS)
 
     with closing(wait.make()) as one:
         child, wake = occupied(wait, one, work)
-        assert child.said() == "waits"
+        assert child.receive() == "waits"
         wake()
         child.end()
         assert_unused(one)
@@ -217,15 +217,15 @@ def test_interrupted_waiter_leaves_another_thread_waiting(wait, occupied):
     def work(child):
         signal.signal(signal.SIGINT, signal.default_int_handler)
         with waiting_thread(wait, one, child), wait.around(one), pytest.raises(KeyboardInterrupt):
-            child.say("blocks")
+            child.send("blocks")
             wait.block(one, next(iter(wait.calls)))
 
     with closing(wait.make()) as one:
         child, wake = occupied(wait, one, work)
-        assert child.said() == "blocks"
+        assert child.receive() == "blocks"
         await_block(wait, one, child.pid)
         os.kill(child.pid, signal.SIGINT)
-        assert child.said() == "waits"
+        assert child.receive() == "waits"
         wake()
         child.end()
         assert_unused(one)
@@ -240,14 +240,14 @@ def blocked(wait, fork):
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             with wait.around(one):
-                child.say("blocks")
+                child.send("blocks")
                 try:
                     wait.block(one, next(iter(wait.calls)))
                 except (KeyboardInterrupt, OwnerDied) as error:
-                    child.say(type(error))
+                    child.send(type(error))
 
         child = fork(work)
-        assert child.said() == "blocks"
+        assert child.receive() == "blocks"
         await_block(wait, one, child.pid)
         return child
 
@@ -279,20 +279,20 @@ DYING = ("Lock", "RLock", "RWLock, written", "RWLock, read", "BoundedSemaphore",
 def test_waiter_after_an_interrupted_one_goes_on_when_the_occupant_dies(wait, blocked, fork):
     def occupy(child):
         wait.occupy(one)
-        child.say("occupied")
+        child.send("occupied")
         child.pause()
 
     with closing(wait.make()) as one:
         occupant = fork(occupy)
-        assert occupant.said() == "occupied"
+        assert occupant.receive() == "occupied"
         interrupted = blocked(one)
         os.kill(interrupted.pid, signal.SIGINT)
-        assert interrupted.said() is KeyboardInterrupt
+        assert interrupted.receive() is KeyboardInterrupt
         interrupted.end()
         living = blocked(one)
         occupant.kill()
         if wait.raises_owner_died:
-            assert living.said() is OwnerDied
+            assert living.receive() is OwnerDied
         living.end()
 
 
@@ -304,12 +304,12 @@ def test_signal_handler_may_wake_the_wait_that_it_interrupts(wait, fork):
     def work(child):
         signal.signal(signal.SIGUSR1, lambda *_: wait.wake(one))
         wait.occupy(one)
-        child.say("blocks")
+        child.send("blocks")
         wait.block(one, next(iter(wait.calls)))
 
     with closing(wait.make()) as one:
         child = fork(work)
-        assert child.said() == "blocks"
+        assert child.receive() == "blocks"
         await_block(wait, one, child.pid)
         os.kill(child.pid, signal.SIGUSR1)
         child.end()

@@ -56,19 +56,19 @@ def test_a_forked_child_is_a_user(name, path, fork):
     made = SharedMemory(name, **EPHEMERAL)
 
     def work(child):
-        child.say("attached")
+        child.send("attached")
         child.pause()
-        child.say(made.buf[0])
+        child.send(made.buf[0])
         made.close()
 
     child = fork(work)
-    assert child.said() == "attached"
+    assert child.receive() == "attached"
     made.buf[0] = 5
     made.close()
     assert path.exists()
     assert SharedMemory.gc() == 0
     child.go()
-    assert child.said() == 5
+    assert child.receive() == 5
     child.end()
     assert not path.exists()
 
@@ -86,11 +86,11 @@ def test_unlinking_it_by_hand(name, path):
 def test_a_killed_user_leaves_the_name_and_gc_takes_it(name, path, fork):
     def work(child):
         made = SharedMemory(name, **EPHEMERAL)
-        child.say(made.size)
+        child.send(made.size)
         child.pause()
 
     child = fork(work)
-    assert child.said() == 100
+    assert child.receive() == 100
     assert SharedMemory.gc() == 0
     child.kill()
     assert path.exists()
@@ -102,11 +102,11 @@ def test_a_killed_user_leaves_the_name_and_gc_takes_it(name, path, fork):
 def test_whoever_opens_what_was_left_is_its_user(name, path, fork):
     def leave(child):
         made = SharedMemory(name, **EPHEMERAL)
-        child.say(made.lock.acquire())
+        child.send(made.lock.acquire())
         child.pause()
 
     child = fork(leave)
-    assert child.said() is True
+    assert child.receive() is True
     with SharedMemory(name) as same:
         child.kill()
         assert SharedMemory.gc() == 0
@@ -128,11 +128,11 @@ def test_gc_takes_only_ephemeral_ones(name, path, fork):
 
     def leave(child):
         left = [SharedMemory(f"{name}.{number}", **EPHEMERAL) for number in range(5)]
-        child.say(len(left))
+        child.send(len(left))
         child.pause()
 
     child = fork(leave)
-    assert child.said() == 5
+    assert child.receive() == 5
     with SharedMemory(f"{name}.3") as attached:
         child.kill()
         assert SharedMemory.gc() == 4
@@ -146,11 +146,11 @@ def test_gc_takes_only_ephemeral_ones(name, path, fork):
 def test_gc_of_another_directory(name, tmp_path, fork):
     def leave(child):
         made = SharedMemory(name, directory=tmp_path, **EPHEMERAL)
-        child.say(made.size)
+        child.send(made.size)
         child.pause()
 
     child = fork(leave)
-    child.said()
+    child.receive()
     child.kill()
     assert SharedMemory.gc() == 0
     assert SharedMemory.gc(bytes(tmp_path)) == 1
@@ -176,18 +176,18 @@ def test_gc_leaves_what_looks_like_one(name, path):
     path.rmdir()
 
 
-def test_others_ephemeral_ones_are_left_alone(name, path, as_nobody):
+def test_others_ephemeral_ones_are_left_alone(name, path, as_other_user):
     code = """
         import sys
         from shmkit import SharedMemory
-        become_nobody()
+        become_other_user()
         made = SharedMemory(sys.argv[1], create=True, size=100, ephemeral=True, mode=0o666)
         os.kill(os.getpid(), 9)
     """
-    as_nobody(code, name, status=-9)
+    as_other_user(code, name, status=-9)
     assert SharedMemory.gc() == 0
     assert path.exists()
-    assert as_nobody("from shmkit import SharedMemory\nbecome_nobody()\nprint(SharedMemory.gc())").out == "1\n"
+    assert as_other_user("from shmkit import SharedMemory\nbecome_other_user()\nprint(SharedMemory.gc())").out == "1\n"
     assert not path.exists()
 
 
@@ -198,7 +198,7 @@ def test_gc_races_with_users(name, path, fork):
         for _ in range(200):
             with SharedMemory(name, create=None, size=100, ephemeral=True) as shm, SharedMemory(name) as same:
                 assert same.stat().id == shm.stat().id
-        child.say("done")
+        child.send("done")
 
     children = [fork(work) for _ in range(3)]
     done = []
@@ -207,7 +207,7 @@ def test_gc_races_with_users(name, path, fork):
         for child in children:
             if child.pid and child.reaped(os.WNOHANG):
                 done.append(child.status)
-    assert [child.said() for child in children] == ["done"] * 3
+    assert [child.receive() for child in children] == ["done"] * 3
     assert done == [0] * 3
     wait_until(lambda: not path.exists() or SharedMemory.gc())
 

@@ -178,11 +178,11 @@ def test_more_processes_than_participants(name, held, fork):
         def work(third):
             with pytest.raises(shmkit.ShmkitError) as caught:
                 shm.lock.acquire(False)
-            third.say((type(caught.value).__name__, caught.value.status, shm.size, shm.buf[0]))
+            third.send((type(caught.value).__name__, caught.value.status, shm.size, shm.buf[0]))
 
-        assert fork(work).said() == ("ShmkitError", -19, 100, 0)
+        assert fork(work).receive() == ("ShmkitError", -19, 100, 0)
         child.kill()  # its place is free now
-        assert fork(lambda third: third.say(shm.lock.recover().__enter__())).said() is True
+        assert fork(lambda third: third.send(shm.lock.recover().__enter__())).receive() is True
 
 
 # --- the built-in lock ------------------------------------------------------------------------------------------------

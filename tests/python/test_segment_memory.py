@@ -73,12 +73,12 @@ def test_small_pages_unless_asked(name):
         assert shm.huge_bytes == 0
 
 
-def test_lock_is_limited_for_users(name, as_nobody):
+def test_lock_is_limited_for_users(name, as_other_user):
     code = """
         import resource, sys
         from shmkit import SharedMemory
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, 65536))
-        become_nobody()
+        become_other_user()
         with SharedMemory(create=True, size=65536, anonymous=True, lock=True):
             print(open("/proc/self/status").read().split("VmLck:")[1].split()[0])
         try:
@@ -87,7 +87,7 @@ def test_lock_is_limited_for_users(name, as_nobody):
             print(error.status, "RLIMIT_MEMLOCK is 65536 bytes" in str(error))
         print(SharedMemory.names())
     """
-    assert as_nobody(code, name).out == "64\n-9 True\n[]\n"
+    assert as_other_user(code, name).out == "64\n-9 True\n[]\n"
 
 
 def test_lock(name):

@@ -91,11 +91,11 @@ def test_a_new_segment_is_not_readonly(name):
         SharedMemory(name, create=True, size=1, readonly=True)
 
 
-def test_readonly_needs_no_right_to_write(name, as_nobody):
+def test_readonly_needs_no_right_to_write(name, as_other_user):
     code = """
         import sys
         from shmkit import SharedMemory
-        become_nobody()
+        become_other_user()
         try:
             SharedMemory(sys.argv[1], trust=True)
         except PermissionError as error:
@@ -105,7 +105,7 @@ def test_readonly_needs_no_right_to_write(name, as_nobody):
     """
     with SharedMemory(name, create=True, size=3, mode=0o644) as made:
         made.buf[:] = b"abc"
-        assert as_nobody(code, name).out == "-6\nb'abc'\n"
+        assert as_other_user(code, name).out == "-6\nb'abc'\n"
         made.unlink()
 
 

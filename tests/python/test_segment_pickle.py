@@ -272,7 +272,7 @@ if __name__ == "__main__":
     assert run(PREFACE + code, method, way, name, kind).out == expected
 
 
-def test_from_a_process_that_others_may_not_look_into(as_nobody):
+def test_from_a_process_that_others_may_not_look_into(as_other_user):
     # Its /proc/PID/fd belongs to root, so the resource sharer of multiprocessing serves the descriptor.
     code = """
         import ctypes, multiprocessing, multiprocessing.resource_sharer, os, pickle, sys
@@ -284,7 +284,7 @@ def test_from_a_process_that_others_may_not_look_into(as_nobody):
             connection.send(shm.buf[0])
 
         PR_SET_DUMPABLE = 4
-        become_nobody()
+        become_other_user()
         context = multiprocessing.get_context("fork")
         mine, yours = context.Pipe()
         process = context.Process(target=work, args=(yours,))
@@ -302,7 +302,7 @@ def test_from_a_process_that_others_may_not_look_into(as_nobody):
         multiprocessing.resource_sharer.stop()
         print(process.exitcode)
     """
-    assert as_nobody(code).out == "1 2\nInheritedFd\n0\n"
+    assert as_other_user(code).out == "1 2\nInheritedFd\n0\n"
 
 
 def test_the_descriptor_is_looked_up_where_others_may_look():

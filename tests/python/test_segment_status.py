@@ -221,7 +221,7 @@ def test_touching_what_was_truncated_is_sigbus(run, name):
 # --- rights -----------------------------------------------------------------------------------------------------------
 
 
-def test_no_permission(name, as_nobody):
+def test_no_permission(name, as_other_user):
     code = """
         import os, sys
         from shmkit import SharedMemory
@@ -230,7 +230,7 @@ def test_no_permission(name, as_nobody):
                 call(*arguments, **how)
             except PermissionError as error:
                 print(type(error).__name__, error.status, error.errno)
-        become_nobody()
+        become_other_user()
         told(SharedMemory, sys.argv[1])
         told(SharedMemory, sys.argv[1], readonly=True)
         told(SharedMemory, sys.argv[1], trust=True)
@@ -240,7 +240,7 @@ def test_no_permission(name, as_nobody):
         told(SharedMemory, sys.argv[1], create=True, size=1, directory="/")
     """
     with SharedMemory(name, create=True, size=1) as shm:
-        lines = as_nobody(code, name).out.splitlines()
+        lines = as_other_user(code, name).out.splitlines()
         assert lines[:4] == ["PermissionError -6 13"] * 4
         assert lines[4] == "PermissionError -6 1"  # the directory is sticky
         assert lines[-1] == "PermissionError -6 13"
@@ -253,17 +253,17 @@ def test_a_readonly_handle_does_not_grow(name):
         refused(PermissionError, PERMISSION, shm.resize, 2, match="read-only", number=errno.EACCES)
 
 
-def test_another_user(name, as_nobody):
+def test_another_user(name, as_other_user):
     code = """
         import sys
         from shmkit import SharedMemory
-        become_nobody()
+        become_other_user()
         with SharedMemory(sys.argv[1], create=True, size=1, mode=0o666) as shm:
             print("made", flush=True)
             sys.stdin.read(1)
             shm.unlink()
     """
-    with as_nobody.start(code, name) as process:
+    with as_other_user.start(code, name) as process:
         assert process.stdout.readline() == "made\n"
         refused(PermissionError, UNTRUSTED, SharedMemory, name, match="belongs to user 65534", number=errno.EPERM)
         refused(PermissionError, UNTRUSTED, SharedMemory, name, readonly=True)

@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import shmkit
-from conftest import HUNG_COMPILER
+from conftest import COMPILER_SECONDS
 
 pytest.importorskip("mypy")
 HERE = pathlib.Path(__file__).parent
@@ -260,7 +260,7 @@ WRONG = {
 def mypy(*arguments):
     """Run mypy and return what it prints."""
     line = [sys.executable, "-m", *arguments]
-    return subprocess.run(line, capture_output=True, text=True, timeout=HUNG_COMPILER, check=False)
+    return subprocess.run(line, capture_output=True, text=True, timeout=COMPILER_SECONDS, check=False)
 
 
 def check(source, folder):

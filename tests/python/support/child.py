@@ -8,12 +8,12 @@ import time
 import traceback
 
 # How many seconds a process may take before it is taken for hung: far more than any needs.
-HUNG = 60
+HANG_SECONDS = 60
 
 
 def wait_until(condition):
     """Wait until `condition()` is true."""
-    end = time.monotonic() + HUNG
+    end = time.monotonic() + HANG_SECONDS
     while not condition():
         assert time.monotonic() < end, "it does not come about"
         time.sleep(0.0005)
@@ -39,11 +39,11 @@ class Child:
             work(self)
             status = 0
         except BaseException:
-            self.say(traceback.format_exc())
+            self.send(traceback.format_exc())
         finally:
             os._exit(status)
 
-    def say(self, value=None):
+    def send(self, value=None):
         """Send a value to the test."""
         data = pickle.dumps(value)
         os.write(self._say, len(data).to_bytes(4, "little") + data)
@@ -54,10 +54,10 @@ class Child:
             os._exit(2)
 
     def _read(self, count):
-        assert select.select([self._hear], [], [], HUNG)[0], "the child hangs"
+        assert select.select([self._hear], [], [], HANG_SECONDS)[0], "the child hangs"
         return os.read(self._hear, count)
 
-    def said(self):
+    def receive(self):
         """Return what it says next."""
         data = self._read(int.from_bytes(self._read(4), "little"))
         assert data, "the child has ended"
@@ -75,7 +75,7 @@ class Child:
     def end(self, status=0):
         """See its end: how it exits, or negative the signal that kills it."""
         wait_until(lambda: self.reaped(os.WNOHANG))
-        assert self.status == status, self.said()
+        assert self.status == status, self.receive()
 
     def reaped(self, flags=0):
         """Say whether it has ended."""
