@@ -1,4 +1,4 @@
-"""Every call that blocks: signals end its wait where their handler raises, and otherwise never."""
+"""Every call that blocks: a signal ends the wait if its handler raises, and only then."""
 
 import contextlib
 import os
@@ -27,7 +27,7 @@ def raise_alarm(*_):
 
 
 def name_of(wait):
-    """Return the name of a test's case."""
+    """Return the name of a test case."""
     return f"{wait.name}: {next(iter(wait.calls))}"
 
 
@@ -45,9 +45,10 @@ def wait(request):
 
 @pytest.fixture(params=["process", "thread"])
 def occupied(request, fork):
-    """Return a function that occupies an object and forks a child, which does `work` and gets a function to wake it.
+    """Return a function that occupies an object and forks a child that runs `work`.
 
-    This process occupies the object, or a thread of the child does.
+    This process or a thread of the child occupies the object. The function returns the child and a function that wakes
+    it.
     """
 
     def occupied(wait, one, work):
@@ -102,7 +103,7 @@ def test_exception_from_a_signal_handler_ends_the_wait(case, occupied):
                     child.send("blocks")
                     wait.block(one, text)
                 assert figures(one) == before
-            # A condition counts them.
+            # A condition counts the interrupted waits as timeouts.
             assert getattr(one.stat(), "timeouts", 3) == 3
             child.send("blocks")
             wait.block(one, text)
@@ -150,13 +151,13 @@ def test_signals_neither_shorten_nor_prolong_a_timeout(wait, occupied):
             signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
             begun = time.monotonic()
             try:
-                told = wait.call(one, wait.timed.format(0.1))
+                result = wait.call(one, wait.timed.format(0.1))
             except Exception as error:
-                told = type(error)
+                result = type(error)
                 assert error.status == TIMEOUT
             waited = time.monotonic() - begun
             signal.setitimer(signal.ITIMER_REAL, 0)
-        assert told is wait.late
+        assert result is wait.after_timeout
         assert waited >= 0.1
         assert ran
         child.send("timed out")
@@ -170,7 +171,7 @@ def test_signals_neither_shorten_nor_prolong_a_timeout(wait, occupied):
 
 @contextlib.contextmanager
 def waiting_thread(wait, one, child):
-    """Have a thread of the child blocked before and after the block, and see it woken then."""
+    """Check that a thread of the child blocks before and after the with block, and that it is woken afterwards."""
     woken = []
 
     def block():
@@ -190,7 +191,7 @@ def waiting_thread(wait, one, child):
 
 
 def test_waiting_thread_lets_the_main_thread_run_and_handle_signals(wait, occupied):
-    """Python runs handlers in the main thread, whichever thread the kernel has given the signal to."""
+    """Python runs signal handlers in the main thread, even if another thread received the signal."""
 
     def work(child):
         ran = []
@@ -212,7 +213,7 @@ def test_waiting_thread_lets_the_main_thread_run_and_handle_signals(wait, occupi
         assert_unused(one)
 
 
-@pytest.mark.parametrize("wait", [wait for wait in WAITS if not wait.alone], ids=name_of)
+@pytest.mark.parametrize("wait", [wait for wait in WAITS if not wait.single], ids=name_of)
 def test_interrupted_waiter_leaves_another_thread_waiting(wait, occupied):
     def work(child):
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -233,7 +234,7 @@ def test_interrupted_waiter_leaves_another_thread_waiting(wait, occupied):
 
 @pytest.fixture
 def blocked(wait, fork):
-    """Return a function that returns a child which is blocked in an object."""
+    """Return a function that forks a child, waits until it blocks in an object, and returns the child."""
 
     def blocked(one):
         def work(child):
@@ -254,14 +255,14 @@ def blocked(wait, fork):
     return blocked
 
 
-def test_killed_waiter_does_not_hold_up_the_others(wait, blocked):
-    """With multiprocessing.Event and Condition the living wait for ever."""
+def test_killed_waiter_does_not_delay_the_others(wait, blocked):
+    """In multiprocessing.Event and Condition, the other waiters would wait forever."""
     with closing(wait.make()) as one:
         wait.occupy(one)
-        if wait.alone:
+        if wait.single:
             for number in (signal.SIGTERM, signal.SIGKILL):
                 blocked(one).kill(number)
-                wait.mend(one)
+                wait.repair(one)
             living = blocked(one)
         else:
             first, living, last = blocked(one), blocked(one), blocked(one)
@@ -276,7 +277,7 @@ DYING = ("Lock", "RLock", "RWLock, written", "RWLock, read", "BoundedSemaphore",
 
 
 @pytest.mark.parametrize("wait", [wait for wait in WAITS if wait.name in DYING], ids=name_of)
-def test_waiter_after_an_interrupted_one_goes_on_when_the_occupant_dies(wait, blocked, fork):
+def test_waiter_behind_an_interrupted_one_continues_when_the_occupant_dies(wait, blocked, fork):
     def occupy(child):
         wait.occupy(one)
         child.send("occupied")

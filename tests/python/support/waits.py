@@ -41,17 +41,17 @@ class Wait(NamedTuple):
     wake: Callable[[Any], Any]
     # The first call with a timeout, and what it returns or raises when the timeout expires.
     timed: Optional[str] = None
-    late: Any = False
+    after_timeout: Any = False
     # A context manager: what the caller holds during the wait.
     around: Callable[[Any], Any] = lambda one: contextlib.nullcontext()
     # Undoes a call that was woken and returned `got`.
     undo: Callable[[Any, Any], Any] = lambda one, got: None
     # Only one thread at a time can block in this call.
-    alone: bool = False
+    single: bool = False
     # After the occupant has died, the next call raises OwnerDied.
     raises_owner_died: bool = False
     # Repairs what the death of a waiter breaks.
-    mend: Callable[[Any], Any] = lambda one: None
+    repair: Callable[[Any], Any] = lambda one: None
 
     def all_calls(self):
         """Return each call, and the first one with a timeout too long to expire."""
@@ -197,9 +197,9 @@ WAITS = [
         READER,
         {"upgrade()": None},
         timed="upgrade({})",
-        late=TimeoutError,
+        after_timeout=TimeoutError,
         around=reading,
-        alone=True,
+        single=True,
         undo=lambda one, got: one.downgrade(),
     ),
     *(
@@ -231,9 +231,9 @@ WAITS = [
         ROW[Barrier].waiting,
         {"wait()": 0},
         timed="wait({})",
-        late=threading.BrokenBarrierError,
-        alone=True,
-        mend=lambda one: one.reset(),
+        after_timeout=threading.BrokenBarrierError,
+        single=True,
+        repair=lambda one: one.reset(),
     ),
     waits(
         "Once",
@@ -241,7 +241,7 @@ WAITS = [
         ROW[Once].waiting,
         {"begin()": True, "call(int)": True, "__enter__()": True},
         timed="begin({})",
-        late=TimeoutError,
+        after_timeout=TimeoutError,
         undo=end_once,
     ),
     waits(
@@ -258,7 +258,7 @@ WAITS = [
             "lease()": ...,
         },
         timed="get(True, {})",
-        late=queue.Empty,
+        after_timeout=queue.Empty,
         undo=undo_get,
     ),
     *(
@@ -268,7 +268,7 @@ WAITS = [
             QUEUE_WAITING,
             {"get()": "late"},
             timed="get(True, {})",
-            late=queue.Empty,
+            after_timeout=queue.Empty,
         )
         for kind in (JoinableQueue, SimpleQueue)
     ),
@@ -286,7 +286,7 @@ WAITS = [
             "reserve(5)": ...,
         },
         timed="put(2, True, {})",
-        late=queue.Full,
+        after_timeout=queue.Full,
         undo=undo_put,
     ),
     *(waits(kind.__name__, kind, JOINING, {"join()": True}, timed="join({})") for kind in (Queue, JoinableQueue)),

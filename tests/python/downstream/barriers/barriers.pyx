@@ -53,7 +53,7 @@ def turns(Barrier barrier, int count):
 
 
 def is_closed(Barrier barrier):
-    """Return whether all C methods fail with SHMKIT_ERR_CLOSED."""
+    """Return whether all C methods fail with SHMKIT_ERR_CLOSED and leave their outputs untouched."""
     cdef uint32_t place = 77
     return barrier.handle() is NULL and (
         barrier.wait_nogil(SHMKIT_NOWAIT, 0, &place) == barrier.release_nogil() == barrier.reset_nogil()
