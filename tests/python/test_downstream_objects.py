@@ -40,7 +40,7 @@ barriers, conditions, events, onces, queues, semaphores = (
 )
 
 
-# --- all of them ------------------------------------------------------------------------------------------------------
+# --- all classes ------------------------------------------------------------------------------------------------------
 
 
 def test_cython_methods_report_a_closed_object(module, noun):
