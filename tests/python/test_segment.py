@@ -52,7 +52,7 @@ def test_a_leading_slash_is_ignored(shm):
         assert same.name == shm.name
 
 
-def test_a_segment_without_a_name_gets_one(path):
+def test_a_segment_without_a_name_gets_a_generated_name(path):
     with SharedMemory(create=True, size=1) as made, SharedMemory(create=True, size=1) as other:
         assert made.name != other.name
         assert made.name.startswith("psm_")

@@ -100,7 +100,7 @@ def test_a_long_create_succeeds_during_many_signals(run, name):
 
 
 @pytest.mark.parametrize("call", ["SharedMemory(create=True, size=2 << 30, anonymous=True)", "small.resize(2 << 30)"])
-def test_what_a_handler_raises_comes_out(run, large, call):
+def test_the_call_raises_the_exception_of_a_handler(run, large, call):
     del large  # there is room
     code = f"""
 class Alarm(Exception):

@@ -1,4 +1,4 @@
-"""SharedMemory and the standard class open segments of each other; ours starts no helper process and prints nothing.
+"""SharedMemory and the standard class open each other's segments; ours starts no helper process and prints nothing.
 
 The standard class runs in other processes: up to Python 3.12, its resource tracker removes at exit a segment that the
 process has only attached. SharedMemory does not.

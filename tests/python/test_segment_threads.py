@@ -1,4 +1,4 @@
-"""Any thread may use a segment while others read, resize, make or close it."""
+"""Any thread may use a segment while other threads read, resize, create or close it."""
 
 import threading
 
