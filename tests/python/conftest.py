@@ -1,7 +1,7 @@
-"""What every test has: names of its own, a check that nothing is left, and fresh interpreters to run things in.
+"""Fixtures of all tests: unused names, a check for leaks, and fresh interpreters.
 
-All segments of the tests stand in one directory of /dev/shm that is made for the session and named by SHMKIT_DIR, so
-that what others do on the machine meanwhile is not taken for a leak. pytest-timeout is the watchdog.
+The tests create their segments in a directory of /dev/shm that SHMKIT_DIR names. It belongs to the session, so files of
+other programs are not reported as leaks. pytest-timeout ends tests that hang.
 """
 
 import contextlib
@@ -24,21 +24,22 @@ from typing import NamedTuple
 import nouns
 import pytest
 import shmkit
-from child import HUNG, Child
+from child import HANG_SECONDS, Child
 from nouns import CASES, PLACES, ROWS
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 SUPPORT = os.path.dirname(nouns.__file__)
 PREFIX = f"shmkit-test-{os.getpid()}-"
-NOBODY = 65534
-# How many seconds a compiler may take before it is taken for hung.
-HUNG_COMPILER = 140
-# How many seconds threads have to end after the test they were started by.
-SOON = 5
+# The user and group of a process without privileges.
+OTHER_USER = 65534
+# A compiler that runs for more seconds than this counts as hung.
+COMPILER_SECONDS = 140
+# How many seconds threads may run after the test that started them.
+THREAD_END_SECONDS = 5
 
 
 def heed_signals():
-    """Undo what a shell does to a command in the background, and nohup: programs inherit signals that are ignored."""
+    """Handle SIGINT and SIGHUP again if a shell or nohup has ignored them: programs inherit ignored signals."""
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
     if signal.getsignal(signal.SIGHUP) is signal.SIG_IGN:
@@ -47,59 +48,59 @@ def heed_signals():
 
 
 def pytest_configure(config):
-    """Make the directory of this session before any test module is imported."""
+    """Create the directory of this session before pytest imports any test module."""
     del config
     heed_signals()
     os.environ["SHMKIT_DIR"] = tempfile.mkdtemp(prefix=PREFIX, dir="/dev/shm")
     os.environ["PYTHONFAULTHANDLER"] = "1"
-    # For the interpreters that tests start: they import what the tests do.
+    # The interpreters that tests start import the same helper modules.
     os.environ["PYTHONPATH"] = os.pathsep.join(filter(None, [SUPPORT, os.environ.get("PYTHONPATH")]))
-    # The arena of this process, which stays: no test has left it.
+    # Create the arena of this process here. It stays, so it would count as a leak of the first test that uses it.
     shmkit.Lock()
 
 
 def pytest_collection_modifyitems(items):
-    """Mark the tests of what stands in downstream/."""
+    """Mark the tests that build packages of downstream/."""
     for item in items:
         if "build" in item.fixturenames:
             item.add_marker("cython")
 
 
 def pytest_collection_finish(session):
-    """Spare the tests' garbage collections the many objects that are there before the first test."""
+    """Exclude the objects that exist before the first test from garbage collections, which the tests run often."""
     del session
     gc.collect()
     gc.freeze()
 
 
 def pytest_unconfigure(config):
-    """Remove it."""
+    """Remove the directory of this session."""
     del config
     shutil.rmtree(os.environ.pop("SHMKIT_DIR"), ignore_errors=True)
 
 
 def pytest_report_header(config):
-    """Say what is tested: the installed package, not the sources."""
+    """Report which package is tested: the installed one, not the sources."""
     del config
     return f"shmkit {shmkit.__version__} from {os.path.dirname(shmkit.__file__)}"
 
 
 @pytest.hookimpl(hookwrapper=True)
 def pytest_runtest_makereport(item, call):
-    """Let fixtures know whether their test has passed."""
+    """Record in the item whether its test has passed, for the fixtures."""
     outcome = yield
     if call.when == "call":
         item.passed = outcome.get_result().passed
 
 
 def descriptors():
-    """Return what each open descriptor of this process stands for."""
+    """Return the target of each open descriptor of this process."""
     found = {}
     for fd in os.listdir("/proc/self/fd"):
         try:
             found[int(fd)] = os.readlink(f"/proc/self/fd/{fd}")
         except OSError:
-            continue  # the one that listed them
+            continue  # the descriptor of the listing itself
     return found
 
 
@@ -112,7 +113,7 @@ class Mapping(NamedTuple):
 
 
 def mappings():
-    """Return the mappings of this process that are of segments: of files in /dev/shm, or anonymous."""
+    """Return the mappings of segments in this process: of files in /dev/shm and of memory files."""
     device = os.stat("/dev/shm").st_dev
     with open("/proc/self/maps") as lines:
         fields = [line.split(maxsplit=5) for line in lines]
@@ -120,12 +121,12 @@ def mappings():
     for _, _, _, numbers, inode, *path in fields:
         major, minor = (int(number, 16) for number in numbers.split(":"))
         maps.append(Mapping(os.makedev(major, minor), int(inode), "".join(path).strip()))
-    # A file made without a name shows no name here, even when it has got one.
+    # A file that was created without a name shows no path here, even after it has been linked to one.
     return [entry for entry in maps if entry.device == device or entry.path.startswith("/memfd:shmkit")]
 
 
 def refused(kind, status, call, *arguments, match=None, number=None, **how):
-    """Assert that the call raises exactly this class with this status, and this errno where it is an OSError."""
+    """Assert that the call raises exactly this class with this status, and with this errno if one is given."""
     with pytest.raises(kind, match=match) as caught:
         call(*arguments, **how)
     assert type(caught.value) is kind
@@ -135,38 +136,38 @@ def refused(kind, status, call, *arguments, match=None, number=None, **how):
     assert str(caught.value)
 
 
-def standing():
-    """Return the paths of all files that tests have made in /dev/shm, by either way."""
+def left_files():
+    """Return the paths of all files that tests have created in /dev/shm: below SHMKIT_DIR, or in /dev/shm itself."""
     own = [entry.path for entry in os.scandir(os.environ["SHMKIT_DIR"])]
     return own + [entry.path for entry in os.scandir("/dev/shm") if entry.name.startswith(PREFIX) and entry.is_file()]
 
 
 def threads():
-    """Return how many threads this process has, those included of which Python knows nothing."""
+    """Return how many threads this process has, including those that Python did not start."""
     return len(os.listdir("/proc/self/task"))
 
 
 @pytest.fixture(autouse=True)
 def nothing_left(request):
-    """Fail a test that leaves a name, a descriptor or a mapping behind."""
+    """Fail a test that leaves a name, a descriptor or a mapping."""
     directory = os.environ["SHMKIT_DIR"]
     before, mapped, running = descriptors(), mappings(), threads()
     yield
     os.environ["SHMKIT_DIR"] = directory
-    request.node.funcargs.clear()  # pytest would keep the test's arguments until later
+    request.node.funcargs.clear()  # pytest would keep the arguments of the test until later
     gc.collect()
-    # A thread that gives notice of messages has its queue's memory until it ends, soon after the queue is closed.
-    patience = time.monotonic() + SOON
-    while threads() > running and time.monotonic() < patience:
+    # A thread that watches a queue for messages keeps its memory mapped. It ends soon after the queue is closed.
+    deadline = time.monotonic() + THREAD_END_SECONDS
+    while threads() > running and time.monotonic() < deadline:
         time.sleep(0.001)
-    names, maps = standing(), mappings()
+    names, maps = left_files(), mappings()
     leaked = {fd: target for fd, target in descriptors().items() if before.get(fd) != target}
     for path in names:
         if os.path.isdir(path) and not os.path.islink(path):
             os.rmdir(path)
         else:
             os.unlink(path)
-    # A test that has failed has said so, and its traceback keeps what it held.
+    # The traceback of a failed test keeps its objects alive: they are no leak.
     if getattr(request.node, "passed", False):
         assert names == [], "names are left"
         assert leaked == {}, "descriptors are left"
@@ -178,7 +179,7 @@ _numbers = itertools.count()
 
 @pytest.fixture
 def name():
-    """Return a name that nobody else uses; what stands under it after the test is a leak."""
+    """Return an unused name; a file of this name after the test is a leak."""
     return f"{PREFIX}{next(_numbers)}"
 
 
@@ -190,12 +191,12 @@ def path(name):
 
 @pytest.fixture
 def default_directory(monkeypatch):
-    """Have segments stand in /dev/shm itself, as the standard class' do."""
+    """Create segments in /dev/shm itself, as the standard class does."""
     monkeypatch.delenv("SHMKIT_DIR")
 
 
 class Finished(NamedTuple):
-    """What a process that has ended leaves: `status` is negative where a signal killed it."""
+    """The exit status and the output of a process; `status` is negative if a signal killed it."""
 
     status: int
     out: str
@@ -203,14 +204,14 @@ class Finished(NamedTuple):
 
 
 class Interpreter:
-    """Runs code in fresh interpreters, each of which must end well and print nothing to stderr."""
+    """Runs code in fresh interpreters, which must exit with status 0 and print nothing to stderr by default."""
 
     def __init__(self, folder):
         self._folder = folder
         self._numbers = itertools.count()
 
     def write(self, code):
-        """Write `code` into a file of its own, as the spawn method of multiprocessing needs, and return its path."""
+        """Write `code` into a new file, which the spawn method of multiprocessing needs, and return its path."""
         script = self._folder / f"snippet_{next(self._numbers)}.py"
         script.write_text(textwrap.dedent(code))
         return script
@@ -222,10 +223,10 @@ class Interpreter:
         return subprocess.Popen(command, stdin=pipe, stdout=pipe, stderr=pipe, text=True, **how)
 
     def __call__(self, code, *arguments, status=0, err="", before=(), **how):
-        """Run it to its end; `status` None: any, `err` None: whatever it prints there."""
+        """Run the code to its end. With `status` None any exit status passes, with `err` None any output to stderr."""
         with self.start(code, *arguments, before=before, **how) as process:
             try:
-                out, errors = process.communicate(timeout=HUNG)
+                out, errors = process.communicate(timeout=HANG_SECONDS)
             except BaseException:
                 process.kill()
                 raise
@@ -241,31 +242,31 @@ def run(tmp_path):
     return Interpreter(tmp_path)
 
 
-class AsNobody(Interpreter):
-    """Runs code that gives up its privileges where it says `become_nobody()`, after its imports."""
+class AsOtherUser(Interpreter):
+    """Runs code that calls `become_other_user()` after its imports and has no privileges from then on."""
 
-    # What is imported on the way may lie where only this user may read.
+    # These modules are imported while this user can still read them.
     PREFACE = f"""
 import hmac, linecache, multiprocessing.connection, multiprocessing.popen_fork, multiprocessing.queues, traceback
 import multiprocessing.reduction, multiprocessing.resource_sharer, os, shutil, struct, tempfile
-def become_nobody():
+def become_other_user():
     os.setgroups([])
-    os.setresgid({NOBODY}, {NOBODY}, {NOBODY})
-    os.setresuid({NOBODY}, {NOBODY}, {NOBODY})
+    os.setresgid({OTHER_USER}, {OTHER_USER}, {OTHER_USER})
+    os.setresuid({OTHER_USER}, {OTHER_USER}, {OTHER_USER})
 """
 
     def write(self, code):
-        """Write the code behind the definition of become_nobody."""
+        """Write the definition of become_other_user and then the code."""
         return super().write(self.PREFACE + textwrap.dedent(code))
 
 
 @pytest.fixture
-def as_nobody(tmp_path):
-    """Return an Interpreter for code that wants to be another user, without privileges, for a part of its time."""
+def as_other_user(tmp_path):
+    """Return an Interpreter for code that becomes another user, without privileges."""
     if os.geteuid() != 0:
-        pytest.skip("NOT TESTED without root: what another user is refused")
+        pytest.skip("NOT TESTED without root: access by another user")
     os.chmod(os.environ["SHMKIT_DIR"], 0o1777)
-    yield AsNobody(tmp_path)
+    yield AsOtherUser(tmp_path)
     os.chmod(os.environ["SHMKIT_DIR"], 0o700)
 
 
@@ -285,26 +286,26 @@ def fork():
 
 @pytest.fixture
 def held(fork):
-    """Return a function that has a child take a lock, and returns the child, which holds it until go()."""
+    """Return a function that forks a child, which acquires a lock and holds it until go(), and returns the child."""
 
     def held(lock, times=1):
         def work(child):
             for _ in range(times):
                 lock.acquire()
-            child.say("held")
+            child.send("held")
             child.pause()
             for _ in range(times):
                 lock.release()
 
         child = fork(work)
-        assert child.said() == "held"
+        assert child.receive() == "held"
         return child
 
     return held
 
 
 def leave_dead(lock, held):
-    """Have a child be killed while it holds the lock, and return the process number it had."""
+    """Kill a child while it holds the lock, and return the process number it had."""
     child = held(lock)
     pid = child.pid
     child.kill()
@@ -325,7 +326,7 @@ def noun(request):
 
 @pytest.fixture
 def shm(name):
-    """Return a full segment in which objects of any class fit."""
+    """Return a managed segment in which objects of any class fit."""
     with shmkit.SharedMemory(name, create=True, size=1 << 18, managed=True) as shm:
         yield shm
         shm.unlink()
@@ -333,7 +334,7 @@ def shm(name):
 
 @contextlib.contextmanager
 def arguments_at(place, name):
-    """Yield the arguments that make or open an object at a place."""
+    """Yield the arguments that create or open an object at a place."""
     if place == "unnamed":
         yield {}
     elif place == "named":
@@ -348,7 +349,7 @@ def arguments_at(place, name):
 
 @pytest.fixture
 def where(place, name):
-    """Return the arguments that make or open an object at each place."""
+    """Return the arguments that create or open an object at each place."""
     with arguments_at(place, name) as how:
         yield how
 
@@ -369,7 +370,7 @@ def kind(request):
 
 @pytest.fixture
 def make(name):
-    """Return a function that makes a lock of a class: `place` is unnamed, named, placed or built-in."""
+    """Return a function that creates a lock of a class; `place` is unnamed, named, placed or built-in."""
     made = []
 
     def make(kind, place="unnamed", **how):
@@ -389,14 +390,14 @@ def make(name):
 
 
 @pytest.fixture
-def full(name):
-    """Return a full segment of a page."""
+def managed(name):
+    """Return a managed segment of one page."""
     with shmkit.SharedMemory(name, create=True, size=4096, managed=True) as shm:
         shm.unlink()
         yield shm
 
 
-# Each class of locks in each place that it can stand in.
+# Each class of locks at each place where it can be stored.
 LOCKS = [
     "Lock-unnamed",
     "Lock-named",
@@ -410,13 +411,13 @@ LOCKS = [
 
 @pytest.fixture(params=LOCKS)
 def lock(request, make):
-    """Return a lock of each class in each place."""
+    """Return a lock of each class at each place."""
     kind, _, place = request.param.partition("-")
     return make(getattr(shmkit, kind), place)
 
 
 def small_file_system(mebibytes=1):
-    """Return a command prefix that runs a program with a full-size tmpfs of its own at the folder in $SMALL."""
+    """Return a command prefix that mounts a small tmpfs at the folder in $SMALL and runs a program."""
     command = ["unshare", "-Urm", "--", "sh", "-c"]
     mount = f'mount -t tmpfs -o size={mebibytes}m,mode=700 small "$SMALL" && exec "$0" "$@"'
     return [*command, mount]
@@ -424,7 +425,7 @@ def small_file_system(mebibytes=1):
 
 @pytest.fixture
 def on_small_file_system(run, tmp_path):
-    """Run code in a mount namespace where SHMKIT_DIR is a tmpfs of 1 MiB."""
+    """Return a function that runs code in a mount namespace where SHMKIT_DIR is a tmpfs of 1 MiB."""
     folder = tmp_path / "small"
     folder.mkdir()
     environment = dict(os.environ, SMALL=str(folder), SHMKIT_DIR=str(folder))
@@ -440,7 +441,7 @@ def on_small_file_system(run, tmp_path):
 
 @pytest.fixture
 def small_cgroup():
-    """Return the file that takes a process into a cgroup with 256 MiB of memory; version 1 or 2, whichever is there."""
+    """Return the file that moves a process into a cgroup (version 1 or 2) with 256 MiB of memory."""
     name = PREFIX + "cgroup"
     for parent, limit in (
         ("/sys/fs/cgroup/memory", "memory.limit_in_bytes"),
@@ -459,7 +460,7 @@ def small_cgroup():
         yield folder / "cgroup.procs"
         folder.rmdir()
         return
-    pytest.skip("NOT TESTED where no memory cgroup can be made: a full one")
+    pytest.skip("NOT TESTED where no memory cgroup can be created: a full one")
 
 
 DOWNSTREAM = pathlib.Path(__file__).parent / "downstream"
@@ -467,7 +468,7 @@ DOWNSTREAM = pathlib.Path(__file__).parent / "downstream"
 
 @pytest.fixture(scope="session")
 def build(tmp_path_factory):
-    """Return a function that builds a package of downstream/, once for all workers, and imports its module."""
+    """Return a function that builds a package of downstream/, once for all test workers, and imports its module."""
     base, modules = tmp_path_factory.getbasetemp(), {}
     shared = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "downstream"
     shared.mkdir(exist_ok=True)
@@ -475,11 +476,11 @@ def build(tmp_path_factory):
     def compile_(name, folder):
         shutil.copytree(DOWNSTREAM / name, folder)
         line = [sys.executable, "setup.py", "build_ext", "--inplace"]
-        # Quick to build; and without the variables by which it could find what is not installed.
+        # The build must not find headers and libraries that are not installed; -O1 makes it quick.
         environment = {k: v for k, v in os.environ.items() if k not in ("PYTHONPATH", "LD_LIBRARY_PATH", "CPATH")}
         environment["CFLAGS"] = "-O1"
         done = subprocess.run(
-            line, cwd=folder, env=environment, capture_output=True, text=True, timeout=HUNG_COMPILER, check=False
+            line, cwd=folder, env=environment, capture_output=True, text=True, timeout=COMPILER_SECONDS, check=False
         )
         assert done.returncode == 0, done.stdout + done.stderr
         assert "warning" not in done.stderr.lower(), done.stderr

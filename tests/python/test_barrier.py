@@ -40,9 +40,9 @@ def barrier(request, make_barrier):
 def say_wait(barrier, child, timeout=None):
     """Say the place that wait() returns, or the status of its error."""
     try:
-        child.say(barrier.wait(timeout))
+        child.send(barrier.wait(timeout))
     except BrokenBarrierError as error:
-        child.say(error.status)
+        child.send(error.status)
 
 
 def waiting(barrier, fork, timeout=None):
@@ -60,12 +60,12 @@ def test_turn_after_turn(barrier, fork):
     def work(child):
         for turn in range(1000):
             assert barrier.wait() + 2 * turn >= 2 * turn
-        child.say(barrier.parties)
+        child.send(barrier.parties)
 
     child = fork(work)
     places = [barrier.wait() for _ in range(1000)]
     assert set(places) <= {0, 1}
-    assert child.said() == 2
+    assert child.receive() == 2
     child.end()
     assert barrier.stat() == (2, 0, False, 1000, 0, 0)
 
@@ -74,7 +74,7 @@ def test_the_places_are_all_there_are(make_barrier, fork):
     barrier = make_barrier(parties=4)
     for _ in range(20):
         children = [waiting(barrier, fork) for _ in range(3)]
-        places = [barrier.wait()] + [child.said() for child in children]
+        places = [barrier.wait()] + [child.receive() for child in children]
         assert sorted(places) == [0, 1, 2, 3]
         assert places[0] == 3  # the last to come
         for child in children:
@@ -112,7 +112,7 @@ def test_expired_timeout_breaks_the_barrier(barrier, fork, timeout):
     # The last to come waits for nobody.
     child = waiting(barrier, fork)
     assert barrier.wait(timeout) == 1
-    assert child.said() == 0
+    assert child.receive() == 0
 
 
 @pytest.mark.parametrize("timeout", [None, math.inf, 1e300, 9.3e9, 2**63, 2**64, 30, 30.5])
@@ -120,7 +120,7 @@ def test_infinite_timeout_never_expires(make_barrier, fork, timeout):
     barrier = make_barrier()
     child = waiting(barrier, fork, timeout)
     assert barrier.wait(timeout) == 1
-    assert child.said() == 0
+    assert child.receive() == 0
 
 
 def test_invalid_timeouts_are_refused():
@@ -150,24 +150,24 @@ def test_the_timeout_of_the_constructor(make_barrier, fork):
     # What a call is told goes before.
     child = waiting(barrier, fork, 60)
     assert barrier.wait(60) == 1
-    assert child.said() == 0
+    assert child.receive() == 0
     same.close()
 
 
 def test_abort_and_reset(barrier, fork):
     child = waiting(barrier, fork)
     barrier.abort()
-    assert child.said() == BROKEN
+    assert child.receive() == BROKEN
     assert (barrier.broken, barrier.n_waiting) == (True, 0)
     refused(BrokenBarrierError, BROKEN, barrier.wait)
     barrier.reset()
     child = waiting(barrier, fork)
     barrier.reset()
-    assert child.said() == BROKEN
+    assert child.receive() == BROKEN
     assert not barrier.broken
     child = waiting(barrier, fork)
     assert barrier.wait() == 1
-    assert child.said() == 0
+    assert child.receive() == 0
     assert barrier.stat() == (2, 0, False, 1, 2, 0)
 
 
@@ -202,12 +202,12 @@ def test_a_killed_waiter_breaks_it(make_barrier, fork):
         else:
             living, dying = waiting(barrier, fork), waiting(barrier, fork)
         dying.kill()
-        assert living.said() == BROKEN
+        assert living.receive() == BROKEN
         refused(BrokenBarrierError, BROKEN, barrier.wait)
         barrier.reset()
     children = [waiting(barrier, fork) for _ in range(2)]
     assert barrier.wait() == 2
-    assert sorted(child.said() for child in children) == [0, 1]
+    assert sorted(child.receive() for child in children) == [0, 1]
     assert barrier.stat() == (3, 0, False, 1, 2, 2)
 
 
@@ -217,7 +217,7 @@ def test_the_last_to_come_is_told_of_the_dead(barrier, fork):
     barrier.reset()
     child = waiting(barrier, fork)
     assert barrier.wait() == 1
-    assert child.said() == 0
+    assert child.receive() == 0
 
 
 # --- the action -------------------------------------------------------------------------------------------------------
@@ -240,12 +240,12 @@ def test_the_last_one_acts_before_all_go_on(fork):
                 assert shm.buf[2048] == turn
                 same.wait()
             if child:
-                child.say("done")
+                child.send("done")
 
         same = Barrier(3, segment=shm, offset=256)
         children = [fork(work) for _ in range(2)]
         work()
-        assert [child.said() for child in children] == ["done"] * 2
+        assert [child.receive() for child in children] == ["done"] * 2
         for each in (barrier, same):
             each.close()
 
@@ -258,13 +258,13 @@ def test_what_the_action_raises_breaks_it(make_barrier, fork):
     child = waiting(barrier, fork)
     with pytest.raises(LookupError, match="no"):
         barrier.wait()
-    assert child.said() == BROKEN
+    assert child.receive() == BROKEN
     assert barrier.broken
     barrier.reset()
     child = waiting(barrier, fork)
     with pytest.raises(LookupError, match="no"):
         barrier.wait(0)
-    assert child.said() == BROKEN
+    assert child.receive() == BROKEN
 
 
 def test_what_an_action_may_do_to_its_barrier(make_barrier, fork):
@@ -278,7 +278,7 @@ def test_what_an_action_may_do_to_its_barrier(make_barrier, fork):
         acts.append(getattr(barrier, what))
         child = waiting(barrier, fork)
         refused(BrokenBarrierError, status, barrier.wait)
-        assert child.said() == BROKEN
+        assert child.receive() == BROKEN
     barrier = make_barrier(parties=1, action=act)
     acts.append(barrier.close)
     assert barrier.wait() == 0
@@ -289,7 +289,7 @@ def test_who_dies_in_the_action_breaks_it(make_barrier, fork):
     barrier = make_barrier(action=lambda: os.kill(os.getpid(), 9))
     child = waiting(barrier, fork)
     dying = fork(lambda child: barrier.wait())
-    assert child.said() == BROKEN
+    assert child.receive() == BROKEN
     dying.end(-9)
 
 
@@ -316,14 +316,14 @@ def test_stat(barrier):
         assert f"{field} : " in BarrierInfo.__doc__
 
 
-def test_repr(full, name, make_barrier):
+def test_repr(managed, name, make_barrier):
     barrier, named = make_barrier(), make_barrier("named", parties=3)
-    placed = Barrier(2, segment=full, offset=64)
+    placed = Barrier(2, segment=managed, offset=64)
     assert repr(barrier) == "<Barrier unnamed parties=2 waiting=0>"
     barrier.abort()
     assert repr(barrier) == "<Barrier unnamed parties=2 broken>"
     assert repr(named) == f"<Barrier {name!r} parties=3 waiting=0>"
-    assert repr(placed) == f"<Barrier in {full.name!r} at 64 parties=2 waiting=0>"
+    assert repr(placed) == f"<Barrier in {managed.name!r} at 64 parties=2 waiting=0>"
     placed.close()
     barrier.close()
     assert repr(barrier) == "<Barrier closed>"
@@ -333,11 +333,11 @@ def test_repr(full, name, make_barrier):
 
 
 @pytest.mark.parametrize("parties", [0, -1, 2049, 1 << 15, 1 << 16, 1 << 32, -(1 << 70)])
-def test_parties_that_cannot_be(parties, name, full):
-    for how in ({}, {"name": name}, {"segment": full, "offset": 0}):
+def test_parties_that_cannot_be(parties, name, managed):
+    for how in ({}, {"name": name}, {"segment": managed, "offset": 0}):
         refused(ValueError, INVALID, Barrier, parties, **how, match="parties must be")
     assert SharedMemory.names() == []
-    assert not any(full.buf)
+    assert not any(managed.buf)
 
 
 def test_parties_that_are_no_number(name):
@@ -353,34 +353,34 @@ def test_parties_that_are_no_number(name):
     refused(ValueError, INVALID, Barrier, None, name=name, match="1 to 2048")
 
 
-def test_parties_of_an_existing_barrier_are_kept(name, full):
-    for how in ({"name": name}, {"segment": full, "offset": 192}):
+def test_parties_of_an_existing_barrier_are_kept(name, managed):
+    for how in ({"name": name}, {"segment": managed, "offset": 192}):
         with closing(Barrier(3, **how)) as made:
             refused(ValueError, INVALID, Barrier, 2, **how, match="create=False")
             for any_number in (None, 3, 9):
                 with closing(Barrier(any_number, **how, create=False)) as same:
                     assert same.parties == 3
             made.unlink()
-    assert bytes(full.buf[192:200]) == bytes([8, 0, 0, 0, 0, 0, 6, 0])
+    assert bytes(managed.buf[192:200]) == bytes([8, 0, 0, 0, 0, 0, 6, 0])
 
 
-def test_impossible_words_are_corrupt(full, fork):
-    barrier = Barrier(2, segment=full, offset=0)
+def test_impossible_words_are_corrupt(managed, fork):
+    barrier = Barrier(2, segment=managed, offset=0)
     for word in (3 << 48, 2**64 - 4):
-        struct.pack_into("=Q", full.buf, 64, word)
+        struct.pack_into("=Q", managed.buf, 64, word)
         refused(shmkit.Corrupt, CORRUPT, barrier.wait)
         assert barrier.n_waiting == 2
         barrier.reset()
     # A cell of somebody who never was.
-    struct.pack_into("=Q", full.buf, 128, 0x7FFF << 13 | 5 | 1 << 29)
+    struct.pack_into("=Q", managed.buf, 128, 0x7FFF << 13 | 5 | 1 << 29)
     refused(BrokenBarrierError, BROKEN, barrier.wait, 60)
     barrier.reset()
     child = waiting(barrier, fork)
     assert barrier.wait() == 1
-    assert child.said() == 0
+    assert child.receive() == 0
     for cells in (0, 1, 3, 4098, 65535):
-        struct.pack_into("=H", full.buf, 6, cells)
-        refused(shmkit.Corrupt, CORRUPT, Barrier, None, segment=full, offset=0, create=False)
+        struct.pack_into("=H", managed.buf, 6, cells)
+        refused(shmkit.Corrupt, CORRUPT, Barrier, None, segment=managed, offset=0, create=False)
     barrier.close()
 
 

@@ -42,7 +42,7 @@ def wait(handle, timeout=FOREVER, flags=0):
 
 def waiting(handle, fork):
     """Return a child that waits, and then says what has come of it."""
-    child = fork(lambda child: child.say(wait(handle)))
+    child = fork(lambda child: child.send(wait(handle)))
     while not told(handle, "waiting"):
         pass
     return child
@@ -53,13 +53,13 @@ def test_wait_hold_pass(handle, fork):
     assert wait(handle, NOWAIT) == (WOULD_BLOCK, 77)
     child = waiting(handle, fork)
     assert wait(handle, NOWAIT) == (OK, 1)
-    assert child.said() == (OK, 0)
+    assert child.receive() == (OK, 0)
     child = waiting(handle, fork)
     assert wait(handle, NOWAIT, HOLD | INTERRUPTIBLE) == (OK, 1)
     assert told(handle, "waiting") == 2
     assert LIB.shmkit_barrier_release(handle) == OK
     assert LIB.shmkit_barrier_release(handle) == NOT_OWNER
-    assert child.said() == (OK, 0)
+    assert child.receive() == (OK, 0)
     assert (info(handle).turns, info(handle).flags, info(handle).parties) == (2, 0, 2)
 
 
@@ -71,7 +71,7 @@ def test_broken(handle, fork):
     assert LIB.shmkit_barrier_reset(handle) == OK
     child = waiting(handle, fork)
     assert LIB.shmkit_barrier_abort(handle) == OK
-    assert child.said() == (BROKEN, 77)
+    assert child.receive() == (BROKEN, 77)
     assert LIB.shmkit_barrier_reset(handle) == OK
     waiting(handle, fork).kill()
     assert wait(handle) == (BROKEN, 77)

@@ -84,13 +84,13 @@ def test_threads_that_have_waited_longest(condition):
 
 def test_processes(condition, fork):
     children = []
-    waiters(condition, 4, lambda _, body: children.append(fork(lambda child: child.say(body()))))
+    waiters(condition, 4, lambda _, body: children.append(fork(lambda child: child.send(body()))))
     with condition:
         condition.notify(n=1)
-    assert children[0].said() is True
+    assert children[0].receive() is True
     with condition:
         condition.notify(100)
-    assert [child.said() for child in children[1:]] == [True] * 3
+    assert [child.receive() for child in children[1:]] == [True] * 3
     for child in children:
         child.end()
 
@@ -139,7 +139,7 @@ def test_wait_for(condition, fork):
 
         def work(child):
             with condition:
-                child.say(condition.wait_for(lambda: number[0] if number[0] >= 3 else None))
+                child.send(condition.wait_for(lambda: number[0] if number[0] >= 3 else None))
 
         child = fork(work)
         for _ in range(3):
@@ -147,7 +147,7 @@ def test_wait_for(condition, fork):
             with condition:
                 number[0] += 1
                 condition.notify_all()
-        assert child.said() == 3
+        assert child.receive() == 3
         child.end()
         with condition:
             assert condition.wait_for(lambda: "there", timeout=0) == "there"
@@ -212,7 +212,7 @@ def test_producers_and_consumers(condition, fork):
                         break
                     made[0] -= 1
                     taken += 1
-            child.say(taken)
+            child.send(taken)
 
         children = [fork(consume) for _ in range(3)]
         for _ in range(things):
@@ -223,7 +223,7 @@ def test_producers_and_consumers(condition, fork):
             condition.wait_for(lambda: not made[0], timeout=0)
             made[1] = 1
             condition.notify_all()
-        assert sum(child.said() for child in children) == things
+        assert sum(child.receive() for child in children) == things
         for child in children:
             child.end()
         made.release()
@@ -279,11 +279,11 @@ def test_another_threads_recursive_lock():
     assert told == [NOT_OWNER] * 3
 
 
-def test_another_lock_than_before(full):
-    first, second = Lock(segment=full, offset=0), RLock(segment=full, offset=64)
-    one = Condition(first, segment=full, offset=128)
-    same = Condition(Lock(segment=full, offset=0), segment=full, offset=128)
-    others = [Condition(lock, segment=full, offset=128) for lock in (second, full.lock, Lock())]
+def test_another_lock_than_before(managed):
+    first, second = Lock(segment=managed, offset=0), RLock(segment=managed, offset=64)
+    one = Condition(first, segment=managed, offset=128)
+    same = Condition(Lock(segment=managed, offset=0), segment=managed, offset=128)
+    others = [Condition(lock, segment=managed, offset=128) for lock in (second, managed.lock, Lock())]
     with one:
         one.notify()
     with same:
@@ -300,13 +300,13 @@ def test_two_conditions_of_one_lock(fork):
     lock = RLock()
     one, other = Condition(lock), Condition(lock)
     assert one.lock is other.lock is lock
-    child = fork(lambda child: child.say(waited(one)))
+    child = fork(lambda child: child.send(waited(one)))
     await_waiters(one, 1)
     with other:
         other.notify_all()
         assert one.stat().waiting == 1
         one.notify()
-    assert child.said() is True
+    assert child.receive() is True
     child.end()
 
 
@@ -366,9 +366,9 @@ def test_impossible_numbers_of_cells(cells):
         Condition(cells=cells + 0.5)
 
 
-def test_named_or_placed_condition_needs_a_lock(full, name):
+def test_named_or_placed_condition_needs_a_lock(managed, name):
     refused(ValueError, INVALID, Condition, name=name, match="lock")
-    refused(ValueError, INVALID, Condition, segment=full, offset=0, match="lock")
+    refused(ValueError, INVALID, Condition, segment=managed, offset=0, match="lock")
     assert SharedMemory.names() == []
 
 

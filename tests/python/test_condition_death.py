@@ -27,7 +27,7 @@ def waiter(fork):
 
         def work(child):
             with condition:
-                child.say((condition.wait(), condition.lock.owner == os.getpid()))
+                child.send((condition.wait(), condition.lock.owner == os.getpid()))
 
         child = fork(work)
         wait_until(lambda: condition.stat().waits > before)
@@ -47,7 +47,7 @@ def test_a_killed_waiter_is_skipped(kind, waiter):
         child.kill()
     with condition:
         condition.notify()
-    assert living.said() == (True, True)
+    assert living.receive() == (True, True)
     assert condition.stat().waiting == 0
 
 
@@ -57,7 +57,7 @@ def test_what_a_killed_waiter_was_sent_goes_to_another(kind, waiter):
     with condition:
         condition.notify()
         victim.kill()
-    assert other.said() == (True, True)
+    assert other.receive() == (True, True)
     assert condition.stat().recoveries == 1
 
 
@@ -85,7 +85,7 @@ def test_the_owner_is_killed_while_somebody_waits(kind, waiter, held):
         assert condition.lock.owner_died
         condition.notify()
     # When it has the lock all is whole again.
-    assert child.said() == (True, True)
+    assert child.receive() == (True, True)
     assert not condition.lock.stat().owner_died
 
 
@@ -103,14 +103,14 @@ def test_the_waiter_is_told_with_the_lock_and_the_mark_stays(kind, fork):
     def notify_and_stay(child):
         with condition:
             condition.notify()
-            child.say()
+            child.send()
             child.pause()
 
     thread = threading.Thread(target=work)
     thread.start()
     await_waiters(condition, 1)
     owner = fork(notify_and_stay)
-    owner.said()
+    owner.receive()
     owner.kill()
     thread.join()
     assert told == [(os.getpid(), False)]
@@ -131,14 +131,14 @@ def test_who_goes_on_is_told_by_recovered(kind, fork):
     def notify_and_stay(child):
         with condition:
             condition.notify()
-            child.say()
+            child.send()
             child.pause()
 
     thread = threading.Thread(target=work)
     thread.start()
     await_waiters(condition, 1)
     owner = fork(notify_and_stay)
-    owner.said()
+    owner.receive()
     owner.kill()
     thread.join()
     assert told == [(True, True)]
@@ -156,10 +156,10 @@ def test_a_stopped_waiter_keeps_what_it_was_sent(kind, waiter):
     assert condition.stat().waiting == 1
     assert condition.stat().recoveries == 0
     os.kill(stopped.pid, signal.SIGCONT)
-    assert stopped.said() == (True, True)
+    assert stopped.receive() == (True, True)
     with condition:
         condition.notify()
-    assert other.said() == (True, True)
+    assert other.receive() == (True, True)
 
 
 # --- interrupted ------------------------------------------------------------------------------------------------------

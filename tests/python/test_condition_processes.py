@@ -49,7 +49,7 @@ def test_to_a_process_that_runs_already(kind, fork):
 
     def work(child):
         condition = pickle.loads(there.recv_bytes())
-        child.say(waited(condition))
+        child.send(waited(condition))
 
     child = fork(work)
     # Made after the fork: the child has neither.
@@ -58,7 +58,7 @@ def test_to_a_process_that_runs_already(kind, fork):
     wait_until(lambda: condition.stat().waiting)
     with condition:
         condition.notify_all()
-    assert child.said() is True
+    assert child.receive() is True
     child.end()
     here.close()
     there.close()

@@ -1,14 +1,14 @@
-"""The checks that every test gets: one that leaves something fails, by name of what it leaves."""
+"""The checks of every test: a test that leaves a name, a descriptor or a mapping fails with an error that names it."""
 
 import pathlib
 import shutil
 import subprocess
 import sys
 
-from conftest import HUNG
+from conftest import HANG_SECONDS
 
 LEAKY = '''
-"""Each of these leaves something; the last leaves nothing."""
+"""Each test leaves something, except the last."""
 
 import os
 import pytest
@@ -35,7 +35,7 @@ def test_anonymous_mapping():
     kept.append(memoryview(SharedMemory(create=True, size=1, anonymous=True)))
 
 def test_helper(run):
-    run("import sys; print('said', file=sys.stderr)")
+    run("import sys; print('printed', file=sys.stderr)")
 
 def test_hangs(name):
     pytest.importorskip("pytest_timeout")
@@ -50,7 +50,7 @@ def test_nothing(name):
 
 
 IGNORED = '''
-"""Passes where programs begin with the default actions of SIGINT and SIGHUP, and SIGHUP does not end the tests."""
+"""Passes if programs begin with the default actions of SIGINT and SIGHUP, and SIGHUP does not end the tests."""
 
 import os
 import signal
@@ -65,28 +65,30 @@ def test_hangup():
 
 
 def pytest_of(code, folder, *before):
-    """Run a file of tests with this folder's conftest.py and return what pytest prints."""
+    """Run a file of tests with the conftest.py of this folder, and return what pytest prints."""
     here = pathlib.Path(__file__).parent
     shutil.copy(here / "conftest.py", folder)
     shutil.copytree(here / "support", folder, dirs_exist_ok=True)
     (folder / "test_inner.py").write_text(code)
     line = [sys.executable, "-m", "pytest", "-q", "-rA", "-p", "no:cacheprovider", "--rootdir", str(folder), "."]
-    done = subprocess.run([*before, *line], cwd=folder, capture_output=True, text=True, timeout=HUNG, check=False)
+    done = subprocess.run(
+        [*before, *line], cwd=folder, capture_output=True, text=True, timeout=HANG_SECONDS, check=False
+    )
     return done.stdout
 
 
-def test_programs_have_default_signal_actions_where_the_tests_began_without(tmp_path):
-    told = pytest_of(IGNORED, tmp_path, "sh", "-c", 'trap "" INT HUP; exec "$@"', "sh")
-    assert "2 passed" in told, told
+def test_programs_have_default_signal_actions_if_the_tests_began_with_ignored_signals(tmp_path):
+    report = pytest_of(IGNORED, tmp_path, "sh", "-c", 'trap "" INT HUP; exec "$@"', "sh")
+    assert "2 passed" in report, report
 
 
-def test_what_a_test_leaves_fails_it(tmp_path):
-    told = pytest_of(LEAKY, tmp_path)
+def test_a_test_that_leaves_something_fails(tmp_path):
+    report = pytest_of(LEAKY, tmp_path)
     for name in ("name", "name_in_the_default_directory", "descriptor", "mapping", "anonymous_mapping"):
-        assert f"ERROR test_inner.py::test_{name} - " in told, told
-    assert "FAILED test_inner.py::test_helper" in told
-    assert "FAILED test_inner.py::test_hangs" in told or "SKIPPED" in told
-    assert "ERROR test_inner.py::test_nothing" not in told
-    assert "PASSED test_inner.py::test_nothing" in told
+        assert f"ERROR test_inner.py::test_{name} - " in report, report
+    assert "FAILED test_inner.py::test_helper" in report
+    assert "FAILED test_inner.py::test_hangs" in report or "SKIPPED" in report
+    assert "ERROR test_inner.py::test_nothing" not in report
+    assert "PASSED test_inner.py::test_nothing" in report
     for what in ("names are left", "descriptors are left"):
-        assert what in told
+        assert what in report

@@ -1,4 +1,4 @@
-"""The demo, as a user runs it: to the end, interrupted, and with a worker killed. It leaves nothing behind."""
+"""The demo as a user runs it: to the end, interrupted, and with a killed worker. It leaves no segment or process."""
 
 import importlib.util
 import os
@@ -22,17 +22,17 @@ pytestmark = pytest.mark.skipif(
 
 @pytest.fixture(scope="module")
 def compiled(tmp_path_factory):
-    """Return a directory for what the demo compiles, shared by the tests so that it compiles once."""
+    """Return the build folder of the demo, which the tests share so that the demo compiles once."""
     return tmp_path_factory.mktemp("demo")
 
 
 def command(compiled, *options):
-    """Return the command line of a quick run."""
+    """Return the command line of a quick run of the demo."""
     return [sys.executable, "-B", "-u", str(FOLDER / "demo.py"), "--quick", "--build", str(compiled), *options]
 
 
 class Run:
-    """A demo that is running, with what it has printed so far."""
+    """A running demo and its output so far."""
 
     def __init__(self, compiled, *options):
         self.process = subprocess.Popen(
@@ -41,7 +41,7 @@ class Run:
         self.printed = b""
 
     def read_until(self, text):
-        """Read until this has been printed, or the end."""
+        """Read the output until it contains a text, or to its end."""
         while text not in self.printed:
             assert select.select([self.process.stdout], [], [], WATCHDOG)[0], self.printed
             more = os.read(self.process.stdout.fileno(), 4096)
@@ -50,7 +50,7 @@ class Run:
             self.printed += more
 
     def finish(self):
-        """Wait for the end and return the exit status and all that was printed."""
+        """Wait for the end; return the exit status and the whole output."""
         try:
             rest, _ = self.process.communicate(timeout=WATCHDOG)
         except subprocess.TimeoutExpired:
@@ -59,7 +59,7 @@ class Run:
         return self.process.returncode, (self.printed + rest).decode()
 
     def leftovers(self):
-        """Return its segments, and the processes of its session, once they have had time to go."""
+        """Return the segments and processes of the demo that exist after a grace period."""
         for _ in range(100):
             found = segments(self.process.pid) + session(self.process.pid)
             if not found:
@@ -69,12 +69,12 @@ class Run:
 
 
 def segments(pid):
-    """Return the segments of a demo."""
+    """Return the names of the segments of a demo."""
     return [name for name in os.listdir("/dev/shm") if f"photograph-{pid}" in name]
 
 
 def session(leader):
-    """Return the processes of a session."""
+    """Return the process numbers of a session."""
     found = []
     for stat in pathlib.Path("/proc").glob("[0-9]*/stat"):
         try:
@@ -86,8 +86,8 @@ def session(leader):
     return found
 
 
-def a_worker_of(pid):
-    """Return a worker of a demo, as soon as there is one."""
+def find_worker(pid):
+    """Wait until a demo has a worker, and return its process number."""
     end = time.monotonic() + WATCHDOG
     while time.monotonic() < end:
         for child in pathlib.Path(f"/proc/{pid}/task/{pid}/children").read_text().split():
@@ -97,14 +97,14 @@ def a_worker_of(pid):
 
 
 def check_tidy(run, printed):
-    """Check that a run said that it left nothing, was right, and printed no traceback and no warning."""
+    """Check that a run reported that it left nothing, left nothing, and printed no traceback and no warning."""
     assert "Left in shared memory: nothing." in printed
     assert "Traceback" not in printed
     assert "leaked" not in printed
     assert run.leftovers() == []
 
 
-def test_it_runs_to_its_end(compiled, tmp_path):
+def test_the_demo_runs_to_its_end(compiled, tmp_path):
     output = tmp_path / "deep" / "before and after.png"
     run = Run(compiled, "--output", str(output))
     status, printed = run.finish()
@@ -150,7 +150,7 @@ def test_a_signal_in_any_step_leaves_nothing(compiled, step, number):
 def test_ctrl_c_at_any_time_leaves_nothing(compiled, moment):
     run = Run(compiled)
     time.sleep(moment)
-    os.killpg(run.process.pid, signal.SIGINT)  # as a terminal does: the workers get it too
+    os.killpg(run.process.pid, signal.SIGINT)  # as a terminal does: the workers also get the signal
     _, printed = run.finish()
     assert "Traceback" not in printed
     assert "leaked" not in printed
@@ -161,14 +161,14 @@ def test_ctrl_c_at_any_time_leaves_nothing(compiled, moment):
 def test_a_killed_worker_ends_the_demo(compiled, moment):
     run = Run(compiled)
     run.read_until(moment)
-    os.kill(a_worker_of(run.process.pid), signal.SIGKILL)
+    os.kill(find_worker(run.process.pid), signal.SIGKILL)
     status, printed = run.finish()
     assert status == 1, printed
     assert "has ended with signal 9" in printed
     check_tidy(run, printed)
 
 
-def test_killed_itself_it_leaves_no_process_and_no_segment(compiled):
+def test_a_killed_demo_leaves_no_process_and_no_segment(compiled):
     run = Run(compiled)
     run.read_until(b"filtering: ")
     assert segments(run.process.pid)

@@ -1,4 +1,4 @@
-"""What the documentation shows works: the docstrings, and every code block and link of every Markdown file."""
+"""The documentation works: the docstrings, and every code block and link of every Markdown file."""
 
 import contextlib
 import doctest
@@ -13,11 +13,11 @@ import sys
 import markdown
 import pytest
 import shmkit
-from conftest import HUNG_COMPILER, ROOT
+from conftest import COMPILER_SECONDS, ROOT
 
 
 def public_objects():
-    """Return every public object of the package by its dotted name: modules' names, their methods and properties."""
+    """Return every public object of the package by its dotted name, with the methods and properties of classes."""
     found = {"shmkit": shmkit}
     for name in shmkit.__all__:
         value = getattr(shmkit, name)
@@ -47,7 +47,7 @@ def test_the_collection_finds_methods_and_properties_of_extension_types():
         assert f"shmkit{name}" in PUBLIC
 
 
-# A field of a tuple is explained by the docstring of its class.
+# The docstring of a tuple class describes its fields.
 @pytest.mark.parametrize("name", sorted(set(PUBLIC) - FIELDS))
 def test_every_public_object_is_documented(name):
     text = prose(PUBLIC[name])
@@ -66,7 +66,7 @@ def test_every_field_is_documented(kind):
         assert known or field == "line", field
 
 
-# Exceptions take what Exception takes; Lease and Reservation are made by a queue.
+# Classes whose constructors need no description: a queue creates each Lease and Reservation.
 MADE = (tuple, Exception, shmkit.Lease, shmkit.Reservation)
 CALLS = {
     name: value
@@ -84,15 +84,15 @@ def test_every_parameter_is_documented(name):
         assert len(parameters) == 18
     text = prose(value)
     if name.startswith("shmkit.SharedMemory."):
-        text += prose(shmkit.SharedMemory)  # what means the same everywhere is described once
+        text += prose(shmkit.SharedMemory)  # a parameter of several methods is described in the class
     for parameter in parameters:
-        assert re.search(rf"\b{parameter}\b", text), f"{name} does not say what {parameter!r} is"
+        assert re.search(rf"\b{parameter}\b", text), f"{name} does not describe {parameter!r}"
 
 
 EXAMPLES = {name: value for name, value in PUBLIC.items() if ">>>" in (inspect.getdoc(value) or "")}
 
 
-def test_there_are_examples():
+def test_the_main_classes_have_examples():
     assert {"shmkit", "shmkit.limits", "shmkit.SharedMemory", "shmkit.SharedMemory.view"} <= set(EXAMPLES)
 
 
@@ -115,7 +115,7 @@ PAGES = {name: markdown.read(path.read_text()) for name, path in PATHS.items()}
 
 
 def all_units():
-    """Return what is run, by the line of its first block; and what is wrong with the blocks, by page."""
+    """Return the units that are run, by the line of their first block, and the error of each wrong page."""
     found, wrong = {}, {}
     for name, page in PAGES.items():
         try:
@@ -176,26 +176,26 @@ def test_each_code_block_is_run_or_has_a_reason(name):
     assert WRONG_BLOCKS.get(name) is None
 
 
-def test_outputs_are_compared():
+def test_outputs_are_compared_with_a_wildcard():
     assert markdown.matches("a 1\nb\n", "a 1 \nb\n")
     assert markdown.matches("process ... died\n", "process 4711 died\n")
     assert not markdown.matches("a\n", "a\nb\n")
     assert not markdown.matches("a\n", "b\n")
 
 
-def test_targets_are_found():
+def test_make_targets_are_found():
     page = markdown.read("Run `make test-all` or\n```sh\nmake install PREFIX=/usr  # builds\nmake demo\n```\n")
     assert [name for _, name in markdown.make_targets(page)] == ["install", "demo", "test-all"]
 
 
 def run(line, folder, **how):
-    """Run a command in a folder and return its outputs; nothing that it has started outlives the call."""
+    """Run a command in a folder, kill what it leaves running, and return its stdout and stderr."""
     pipe = subprocess.PIPE
     with subprocess.Popen(
         line, cwd=folder, stdout=pipe, stderr=pipe, text=True, start_new_session=True, **how
     ) as child:
         try:
-            out, errors = child.communicate(timeout=HUNG_COMPILER)
+            out, errors = child.communicate(timeout=COMPILER_SECONDS)
         finally:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(child.pid, signal.SIGKILL)
@@ -204,7 +204,7 @@ def run(line, folder, **how):
 
 
 def need(*tools):
-    """Skip a test that needs a tool that is not installed."""
+    """Skip the test if one of these tools is not installed."""
     for tool in tools:
         if shutil.which(tool) is None:
             pytest.skip(f"NOT TESTED without {tool}: a block of the documentation")
@@ -217,7 +217,7 @@ def run_python(code, folder):
 
 
 def run_cython(code, folder):
-    """Build a Cython module with nothing but Extension(name, [source]), and import it."""
+    """Build a Cython module by Extension(name, [source]) alone, and import it."""
     pytest.importorskip("Cython")
     (folder / "example.pyx").write_text(code)
     (folder / "setup.py").write_text(
@@ -270,7 +270,7 @@ def installed(tmp_path_factory):
 
 
 def run_script(code, folder, prefix):
-    """Run a script beside a checkout, as `../shmkit`, and with what `make install` has put into a prefix."""
+    """Run a script with a checkout at `../shmkit` and with the files that `make install` has written to a prefix."""
     beside = folder.parent / "shmkit"
     if not beside.exists():
         beside.symlink_to(ROOT)
@@ -287,7 +287,7 @@ def run_script(code, folder, prefix):
         PKG_CONFIG_PATH=f"{prefix}/lib/pkgconfig",
         CMAKE_PREFIX_PATH=str(prefix),
         CFLAGS="-O0",
-        # Dependencies that are built already are used: with the same options they are the same.
+        # With these options Cargo uses the dependencies that are already built.
         CARGO_TARGET_DIR=str(TARGET),
         CARGO_PROFILE_RELEASE_DEBUG="line-tables-only",
         CARGO_NET_OFFLINE="true",
@@ -297,7 +297,7 @@ def run_script(code, folder, prefix):
 
 
 def project_folder(tmp_path, rust):
-    """Return an empty folder. Cargo finds what it has built for a package only where the package is the same folder."""
+    """Return an empty folder. For Rust it is always the same folder, so that Cargo uses its earlier build."""
     folder = TARGET / "docs" / "project" if rust else tmp_path / "project"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -306,14 +306,14 @@ def project_folder(tmp_path, rust):
 
 @pytest.mark.parametrize("name", UNITS)
 def test_the_code_blocks_run_as_printed(name, request, tmp_path):
-    """Each program prints nothing to stderr, and leaves nothing: nothing_left checks that."""
+    """Each program prints nothing to stderr. The fixture nothing_left checks that it leaves nothing."""
     unit = UNITS[name]
     rust = any(file.language == "rust" for file in unit.files)
     folder = project_folder(tmp_path, rust)
     for file in unit.files:
         path = folder / file.title
         path.parent.mkdir(parents=True, exist_ok=True)
-        # Cargo takes another path for another package, and builds it anew.
+        # With another path Cargo would build the package again.
         path.write_text(file.code.replace('"../shmkit"', f'"{ROOT}"'))
     for block, expected in unit.steps:
         if block.language == "rust":
@@ -330,7 +330,7 @@ def test_the_code_blocks_run_as_printed(name, request, tmp_path):
 
 
 @in_checkout
-def test_the_readme_leads_to_a_page_for_each_language():
+def test_the_readme_links_to_a_page_for_each_language():
     pages = {target for _, target in PAGES["README.md"].links}
     assert {f"docs/getting-started/{name}.md" for name in ("python", "c", "cython", "ctypes", "rust")} <= pages
 
@@ -346,7 +346,7 @@ def test_the_make_targets_exist(name):
 
 
 def dead_links(name):
-    """Return the relative links of a page that lead nowhere."""
+    """Return the relative links of a page whose target does not exist."""
     dead = []
     for line, target in PAGES[name].links:
         if re.match(r"[a-z]+:", target):
@@ -362,7 +362,7 @@ def dead_links(name):
 
 @in_checkout
 @pytest.mark.parametrize("name", PAGES)
-def test_relative_links_lead_somewhere(name):
+def test_targets_of_relative_links_exist(name):
     assert dead_links(name) == []
 
 

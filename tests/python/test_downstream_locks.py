@@ -1,4 +1,4 @@
-"""Packages of others that use locks of all kinds from Cython without the GIL, with and without linking."""
+"""Downstream packages that use locks of all kinds from Cython without the GIL, with and without linking."""
 
 import os
 import pickle
@@ -20,7 +20,7 @@ def locks(build):
     return build("locks")
 
 
-def test_lock_without_the_gil(locks, lock):
+def test_lock_is_acquired_and_released_without_the_gil(locks, lock):
     assert locks.acquire(lock, NOWAIT) == (OK, 0)
     assert lock.owner == os.getpid()
     assert locks.release(lock) == OK
@@ -29,7 +29,7 @@ def test_lock_without_the_gil(locks, lock):
     assert not lock.locked()
 
 
-def test_lock_that_is_held_is_a_status(locks, lock, held):
+def test_acquire_without_the_gil_returns_a_status_if_the_lock_is_held(locks, lock, held):
     child = held(lock)
     assert locks.acquire(lock, NOWAIT) == (WOULD_BLOCK, 77)
     assert locks.acquire(lock, 1_000_000) == (TIMEOUT, 77)
@@ -40,17 +40,17 @@ def test_lock_that_is_held_is_a_status(locks, lock, held):
     child.end()
 
 
-def test_processes_count_under_it(locks, lock, fork):
+def test_processes_count_under_a_lock_without_the_gil(locks, lock, fork):
     times = 20_000
     with SharedMemory(create=True, size=8, anonymous=True) as shm:
         by_handle = locks.count_by_handle if isinstance(lock, Lock) else locks.count
 
         def work(child):
-            child.say(locks.count(lock, shm.view("Q"), times))
+            child.send(locks.count(lock, shm.view("Q"), times))
 
         children = [fork(work) for _ in range(3)]
         assert by_handle(lock, shm.view("Q"), times) == OK
-        assert [child.said() for child in children] == [OK] * 3
+        assert [child.receive() for child in children] == [OK] * 3
         for child in children:
             child.end()
         assert shm.view("Q")[0] == 4 * times
@@ -58,40 +58,40 @@ def test_processes_count_under_it(locks, lock, fork):
         assert not lock.locked()
 
 
-def test_one_process_is_killed_while_all_count(locks, kind, fork):
-    """What counts in C code knows nothing of Python: it goes on without a word, and `owner_died` stays to be asked."""
+def test_a_killed_owner_does_not_stop_the_others_that_count(locks, kind, fork):
+    """The C methods raise no OwnerDied: the other processes continue, and `owner_died` reports the death."""
     times, lock = 50_000, kind()
     with SharedMemory(create=True, size=8, anonymous=True) as shm:
-        victim = fork(lambda child: (child.say(), locks.count(lock, shm.view("Q"), 1 << 60)))
-        victim.said()
+        victim = fork(lambda child: (child.send(), locks.count(lock, shm.view("Q"), 1 << 60)))
+        victim.receive()
         wait_until(lambda: shm.view("Q")[0] > 1000)
-        others = [fork(lambda child: child.say(locks.count(lock, shm.view("Q"), times))) for _ in range(2)]
+        others = [fork(lambda child: child.send(locks.count(lock, shm.view("Q"), times))) for _ in range(2)]
         victim.kill()
-        assert [child.said() for child in others] == [OK, OK]
+        assert [child.receive() for child in others] == [OK, OK]
         assert shm.view("Q")[0] >= 2 * times
     lock.close()
 
 
-def test_lock_tells_without_the_gil_of_a_dead_owner(locks, lock, held):
+def test_acquire_without_the_gil_reports_a_dead_owner(locks, lock, held):
     held(lock).kill()
     assert locks.acquire(lock, NOWAIT) == (OK, 1)
     assert locks.release(lock) == OK
     assert locks.acquire(lock, FOREVER) == (OK, 1)
-    assert not lock.owner_died  # that is of Python's acquire
+    assert not lock.owner_died  # only acquire() of Python sets it
     assert locks.mark_consistent(lock) == OK
     assert locks.release(lock) == OK
     assert locks.acquire(lock, FOREVER) == (OK, 0)
     assert locks.release(lock) == OK
 
 
-def test_closed_lock_is_a_status(locks, kind):
+def test_acquire_without_the_gil_returns_a_status_if_the_lock_is_closed(locks, kind):
     lock = kind()
     lock.close()
     with SharedMemory(create=True, size=8, anonymous=True) as shm:
         assert locks.count(lock, shm.view("Q"), 5) == CLOSED
 
 
-def test_the_depth(locks):
+def test_depth_of_an_rlock_without_the_gil(locks):
     lock = RLock()
     assert locks.depths(lock, 3) == [1, 2, 3, 2, 1, 0]
     with lock:
@@ -101,7 +101,7 @@ def test_the_depth(locks):
     assert locks.depths(lock, 1) == [0, 0]
 
 
-def test_the_c_functions_and_structs(locks):
+def test_c_functions_and_structs_take_the_handle_of_a_lock(locks):
     lock = Lock()
     with lock:
         assert locks.acquisitions(lock) == (OK, 1, os.getpid())
@@ -131,7 +131,7 @@ def test_cdef_class_extends_lock(locks, name):
     assert account.stat().acquisitions == 2
     same = pickle.loads(pickle.dumps(account))
     assert type(same) is locks.Account
-    assert same.balance == 0  # a field of its own is its own business
+    assert same.balance == 0  # pickle does not copy the field of the subclass
     assert same.add(1) == 1
     same.close()
     account.unlink()
@@ -140,7 +140,7 @@ def test_cdef_class_extends_lock(locks, name):
         account.add(1)
 
 
-def test_python_classes_extend_what_cython_extended(locks):
+def test_python_class_extends_a_cython_subclass(locks):
     class Joint(locks.Account):
         """Adds an attribute."""
 
@@ -153,7 +153,7 @@ def test_python_classes_extend_what_cython_extended(locks):
     account.close()
 
 
-def test_threads_change_one_account(locks):
+def test_threads_change_the_same_account(locks):
     account = locks.Account()
     threads = [threading.Thread(target=lambda: [account.add(1) for _ in range(5000)]) for _ in range(4)]
     for thread in threads:
@@ -164,13 +164,13 @@ def test_threads_change_one_account(locks):
     account.close()
 
 
-def test_linked(build, lock):
+def test_linked_module_uses_the_lock_of_the_package(build, lock):
     linked = build("linked")
     assert linked.own_lock() == (OK, OK, WOULD_BLOCK, OK, OK)
     if isinstance(lock, Lock):
         assert linked.try_lock(lock) == (OK, OK, 0)
         lock.acquire()
-        assert linked.try_lock(lock) == (WOULD_BLOCK, OK, 77)  # and releases what Python has taken
+        assert linked.try_lock(lock) == (WOULD_BLOCK, OK, 77)  # the release ends the acquisition by Python
         assert not lock.locked()
     else:
         with pytest.raises(TypeError):
@@ -186,7 +186,7 @@ def rwlocks(build):
     return build("rwlocks")
 
 
-def test_rwlock_without_the_gil(rwlocks, where):
+def test_rwlock_is_acquired_and_released_without_the_gil(rwlocks, where):
     lock = RWLock(**where)
     assert rwlocks.acquire_read(lock, NOWAIT) == (OK, 0)
     assert rwlocks.acquire_write(lock, NOWAIT) == (WOULD_BLOCK, 77)
@@ -204,10 +204,10 @@ def test_rwlock_without_the_gil(rwlocks, where):
     assert rwlocks.release_write(lock) == rwlocks.mark_consistent(lock) == NOT_OWNER
 
 
-def test_rwlock_tells_without_the_gil_of_a_dead_writer(rwlocks, fork):
+def test_rwlock_without_the_gil_reports_a_dead_writer(rwlocks, fork):
     lock = RWLock()
-    child = fork(lambda child: (lock.acquire_write(), child.say(), child.pause()))
-    child.said()
+    child = fork(lambda child: (lock.acquire_write(), child.send(), child.pause()))
+    child.receive()
     child.kill()
     assert rwlocks.acquire_read(lock, FOREVER) == (OK, 1)
     assert rwlocks.release_read(lock) == OK
@@ -219,13 +219,13 @@ def test_rwlock_tells_without_the_gil_of_a_dead_writer(rwlocks, fork):
 
 
 def test_readers_and_writers_without_the_gil(rwlocks):
-    lock, told = RWLock(), []
-    threads = [threading.Thread(target=lambda: told.append(rwlocks.work(lock, 3000))) for _ in range(3)]
+    lock, statuses = RWLock(), []
+    threads = [threading.Thread(target=lambda: statuses.append(rwlocks.work(lock, 3000))) for _ in range(3)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert told == [OK] * 3
+    assert statuses == [OK] * 3
     assert (lock.stat().writes, lock.stat().readers) == (3 * 3000 // 4, 0)
 
 

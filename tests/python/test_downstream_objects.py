@@ -1,4 +1,4 @@
-"""Packages of others that use objects from Cython, without the GIL and as cdef classes: first what all have in common.
+"""Downstream packages that use objects from Cython, without the GIL and as cdef classes.
 
 Locks of all kinds: test_downstream_locks.py; segments: test_downstream_segment.py.
 """
@@ -26,7 +26,7 @@ def module(build, noun):
 
 
 def modules_fixture(name):
-    """Return a fixture: a module by its name."""
+    """Return a fixture that builds and imports a module by its name."""
 
     @pytest.fixture(name=name)
     def fixture(build):
@@ -40,10 +40,10 @@ barriers, conditions, events, onces, queues, semaphores = (
 )
 
 
-# --- all of them ------------------------------------------------------------------------------------------------------
+# --- all classes ------------------------------------------------------------------------------------------------------
 
 
-def test_closed_object_is_known_to_cython(module, noun):
+def test_cython_methods_report_a_closed_object(module, noun):
     one = noun.make()
     assert not module.is_closed(one)
     one.close()
@@ -53,7 +53,7 @@ def test_closed_object_is_known_to_cython(module, noun):
 
 def test_object_of_another_class_is_a_type_error(module, noun):
     if noun.noun in ("lock", "rlock"):
-        return  # these modules take both: test_downstream_locks.py
+        return  # the module of both classes is tested in test_downstream_locks.py
     others = [row.make() for row in ROWS if row.noun != noun.noun]
     for wrong in (*others, threading.Event(), SharedMemory):
         with pytest.raises(TypeError):
@@ -68,7 +68,7 @@ def wait_in_condition(module, one):
         return module.wait(one, FOREVER)
 
 
-# How the module waits without the GIL, and gives back what it got.
+# Waits without the GIL by the functions of a module, and releases what the wait has acquired.
 BLOCK = {
     "lock": lambda module, one: (*module.acquire(one, FOREVER), module.release(one)),
     "rlock": lambda module, one: (*module.acquire(one, FOREVER), module.release(one)),
@@ -82,27 +82,27 @@ BLOCK = {
 }
 
 
-def test_wait_without_the_gil_lets_others_run(module, noun):
-    one, told = noun.make(), []
+def test_other_threads_run_during_a_wait_without_the_gil(module, noun):
+    one, results = noun.make(), []
     noun.waiting.occupy(one)
-    thread = threading.Thread(target=lambda: told.append(BLOCK[noun.noun](module, one)))
+    thread = threading.Thread(target=lambda: results.append(BLOCK[noun.noun](module, one)))
     thread.start()
     wait_until(lambda: noun.waiting.is_blocked(one))
-    assert told == []
+    assert results == []
     noun.waiting.wake(one)
     thread.join()
-    assert told[0][0] == OK
+    assert results[0][0] == OK
     one.close()
 
 
 @pytest.mark.parametrize("kind", [Event, Semaphore, Queue])
-def test_two_processes_take_turns(build, kind, fork):
+def test_two_processes_take_turns_without_the_gil(build, kind, fork):
     arguments = (0,) if kind is Semaphore else ()
     there, back, rounds = kind(*arguments), kind(*arguments), 2000
     module = build(f"{kind.__name__.lower()}s")
-    child = fork(lambda child: child.say(module.answer(there, back, rounds)))
+    child = fork(lambda child: child.send(module.answer(there, back, rounds)))
     assert module.ask(there, back, rounds) == OK
-    assert child.said() == OK
+    assert child.receive() == OK
     child.end()
     for one in (there, back):
         if kind is Event:
@@ -115,7 +115,7 @@ def test_two_processes_take_turns(build, kind, fork):
 # --- events -----------------------------------------------------------------------------------------------------------
 
 
-def test_event_without_the_gil(events, where):
+def test_event_is_used_without_the_gil(events, where):
     event = Event(**where)
     assert events.wait(event, NOWAIT) == WOULD_BLOCK
     assert events.wait(event, 1_000_000) == TIMEOUT
@@ -145,7 +145,7 @@ def test_cdef_class_extends_event(events, name):
 # --- onces ------------------------------------------------------------------------------------------------------------
 
 
-def test_once_without_the_gil(onces, where):
+def test_once_is_used_without_the_gil(onces, where):
     once = Once(**where)
     assert onces.done(once) == onces.abort(once) == NOT_OWNER
     assert onces.begin(once, NOWAIT) == (OK, 1, 0)
@@ -175,30 +175,30 @@ def test_cdef_class_extends_once(onces, name):
 # --- barriers ---------------------------------------------------------------------------------------------------------
 
 
-def test_barrier_without_the_gil(barriers, where):
+def test_barrier_is_used_without_the_gil(barriers, where):
     barrier = Barrier(2, **where)
     assert barriers.wait(barrier, NOWAIT) == (WOULD_BLOCK, 77)
     assert barriers.wait(barrier, 1_000_000) == (TIMEOUT, 77)
     assert barriers.wait(barrier, FOREVER) == (BROKEN, 77)
     assert barriers.reset(barrier) == OK
-    told = []
+    results = []
     for hold in (False, True):
-        thread = threading.Thread(target=lambda: told.append(barriers.wait(barrier, FOREVER)))
+        thread = threading.Thread(target=lambda: results.append(barriers.wait(barrier, FOREVER)))
         thread.start()
         wait_until(lambda: barrier.n_waiting == 1)
         assert barriers.wait(barrier, NOWAIT, hold) == (OK, 1)
         assert barriers.pass_(barrier) == (OK if hold else NOT_OWNER)
         thread.join()
-    assert told == [(OK, 0)] * 2
+    assert results == [(OK, 0)] * 2
     assert barriers.abort(barrier) == OK
     assert barrier.broken
 
 
 def test_two_processes_pass_a_barrier_together(barriers, fork):
     barrier, count = Barrier(2), 2000
-    child = fork(lambda child: child.say(barriers.turns(barrier, count)))
+    child = fork(lambda child: child.send(barriers.turns(barrier, count)))
     status, places = barriers.turns(barrier, count)
-    others = child.said()
+    others = child.receive()
     assert (status, others[0], places + others[1]) == (OK, OK, count)
     child.end()
     assert barrier.stat().turns == count
@@ -221,7 +221,7 @@ def test_cdef_class_extends_barrier(barriers, name):
 # --- semaphores -------------------------------------------------------------------------------------------------------
 
 
-def test_semaphore_without_the_gil(semaphores, where):
+def test_semaphore_is_used_without_the_gil(semaphores, where):
     with closing(Semaphore(2, maximum=3, **where)) as two:
         assert semaphores.value(two) == (OK, 2)
         assert semaphores.acquire(two, 2, FOREVER) == OK
@@ -235,7 +235,7 @@ def test_semaphore_without_the_gil(semaphores, where):
         assert two.get_value() == 3
 
 
-def test_semaphore_with_undo_without_the_gil(semaphores):
+def test_semaphore_with_undo_is_used_without_the_gil(semaphores):
     with closing(BoundedSemaphore(2)) as two:
         assert semaphores.release(two, 1) == NOT_OWNER
         assert semaphores.acquire(two, 2, NOWAIT) == OK
@@ -264,16 +264,16 @@ def test_processes_take_turns_in_a_condition(conditions, kind, fork):
     with SharedMemory(create=True, size=8, anonymous=True) as shm:
 
         def work(child):
-            child.say(conditions.play(condition, condition.lock, shm.view("Q"), 1, times))
+            child.send(conditions.play(condition, condition.lock, shm.view("Q"), 1, times))
 
         child = fork(work)
         assert conditions.play(condition, condition.lock, shm.view("Q"), 0, times) == OK
-        assert child.said() == OK
+        assert child.receive() == OK
         child.end()
         assert not condition.lock.locked()
 
 
-def test_condition_without_the_gil(conditions, kind):
+def test_condition_is_used_without_the_gil(conditions, kind):
     condition = Condition(kind())
     for call in (lambda: conditions.wait(condition, NOWAIT)[0], lambda: conditions.notify(condition, 1)):
         assert call() == NOT_OWNER
@@ -286,7 +286,7 @@ def test_condition_without_the_gil(conditions, kind):
     assert conditions.waits(condition) == (OK, 2)
 
 
-def test_condition_tells_without_the_gil_of_a_dead_owner(conditions, kind, held):
+def test_wait_without_the_gil_reports_a_dead_owner_of_the_condition(conditions, kind, held):
     condition = Condition(kind())
     held(condition.lock).kill()
     with condition.recover():
@@ -318,7 +318,7 @@ def test_cdef_class_extends_condition(conditions, name):
 # --- queues -----------------------------------------------------------------------------------------------------------
 
 
-def test_queue_without_the_gil(queues, where):
+def test_queue_is_used_without_the_gil(queues, where):
     with closing(Queue(2, **where)) as queue:
         assert queues.get(queue, 10, NOWAIT) == (EMPTY, b"")
         assert queues.get(queue, 10, 1_000_000) == (TIMEOUT, b"")
@@ -332,16 +332,16 @@ def test_queue_without_the_gil(queues, where):
         assert queue.get_bytes() == b"two"
 
 
-def test_queue_in_place_without_the_gil(queues, where):
+def test_messages_are_written_and_read_in_place_without_the_gil(queues, where):
     with closing(Queue(**where)) as queue:
         assert queues.fill(queue, 1000) == OK
-        assert queues.total(queue, give_back=True) == (OK, 499_500.0, 1)
-        assert queues.total(queue, give_back=False) == (OK, 499_500.0, 2)
-        assert queues.total(queue, give_back=False)[0] == EMPTY
+        assert queues.total(queue, nack=True) == (OK, 499_500.0, 1)
+        assert queues.total(queue, nack=False) == (OK, 499_500.0, 2)
+        assert queues.total(queue, nack=False)[0] == EMPTY
         assert queues.twice(queue) == (NOT_OWNER, NOT_OWNER)
 
 
-def test_typed_memoryviews_of_messages(queues, where):
+def test_messages_are_typed_memoryviews(queues, where):
     with closing(Queue(**where)) as queue:
         with queue.reserve(800) as buffer:
             queues.count_up(buffer.cast("d"))
@@ -354,7 +354,7 @@ def test_typed_memoryviews_of_messages(queues, where):
         assert queue.get_bytes() == b"\7\7\7"
 
 
-def test_leases_as_cdef_classes(queues):
+def test_lease_is_a_cdef_class(queues):
     with closing(Queue()) as queue:
         queue.put_bytes(b"\1\2\3")
         message = queue.lease()

@@ -1,6 +1,6 @@
-"""Packages of others, built against the installed shmkit in a folder of their own, and run.
+"""Downstream packages that use segments from Cython, built against the installed shmkit outside its sources.
 
-The sources lie in downstream/: a folder for each way of using shmkit from Cython, each with its own setup.py.
+downstream/ contains a folder for each way of using shmkit from Cython, each with its own setup.py.
 """
 
 import os
@@ -42,21 +42,21 @@ def memoryviews(build):
 
 
 def shared_libraries(module):
-    """Return what ldd tells of a module."""
+    """Return the output of ldd for a module."""
     if shutil.which("ldd") is None:
-        pytest.skip("NOT TESTED without ldd: what a module is linked to")
+        pytest.skip("NOT TESTED without ldd: the libraries of a module")
     return subprocess.run(["ldd", module.__file__], capture_output=True, text=True, check=True).stdout
 
 
 # --- cimport shmkit ---------------------------------------------------------------------------------------------------
 
 
-def test_bare_functions_without_the_gil(bare, name):
+def test_bare_functions_run_without_the_gil(bare, name):
     assert bare.add_up(name, 1000) == 499500
     assert SharedMemory.names() == []
 
 
-def test_bare_errors(bare, name):
+def test_bare_functions_return_statuses_and_texts(bare, name):
     assert bare.open_nothing(name) == (True, "the name, the directory or the object does not exist", True)
     with SharedMemory(name, create=True, size=1) as shm:
         with pytest.raises(FileExistsError) as caught:
@@ -68,7 +68,7 @@ def test_bare_errors(bare, name):
         bare.add_up(name, 0)
 
 
-def test_bare_structs_and_constants(bare):
+def test_bare_structs_and_constants_are_those_of_the_library(bare):
     assert bare.anonymous(12345) == (12345, 0, True)
     number, fits, text = bare.version()
     assert fits
@@ -76,18 +76,18 @@ def test_bare_structs_and_constants(bare):
     assert number % 1_000_000 // 1000 == int(text.split(".")[1])
 
 
-def test_bare_callbacks(bare, name):
+def test_bare_callback_gets_each_name(bare, name):
     with SharedMemory(name, create=True, size=1) as shm:
         assert bare.names() == [name]
         shm.unlink()
 
 
-def test_bare_is_linked_to_nothing(bare):
+def test_bare_is_not_linked_to_the_library(bare):
     assert "shmkit" not in shared_libraries(bare)
 
 
-def test_bare_needs_shmkit_at_import_and_says_so(bare, run, tmp_path):
-    """Where another version lacks a function, the import fails by its name instead of the call."""
+def test_import_of_bare_fails_if_a_function_is_missing(bare, run, tmp_path):
+    """If the installed version lacks a function, the import fails and names the function."""
     code = f"""
         import sys
         sys.path.insert(0, {str(pathlib.Path(bare.__file__).parent)!r})
@@ -104,7 +104,7 @@ def test_bare_needs_shmkit_at_import_and_says_so(bare, run, tmp_path):
 # --- cimport shmkit.libshmkit -----------------------------------------------------------------------------------------
 
 
-def test_linked_functions(linked, name):
+def test_linked_functions_return_results_and_statuses(linked, name):
     assert linked.add_up(name, 1000) == 499500
     assert linked.version() == shmkit.__version__
     with SharedMemory(name, create=True, size=1) as shm:
@@ -112,7 +112,7 @@ def test_linked_functions(linked, name):
         shm.unlink()
 
 
-def test_linked_is_linked_to_the_one_copy(linked):
+def test_linked_is_linked_to_the_copy_of_the_package(linked):
     soname = re.escape(os.path.basename(shmkit.library_path()))
     path = re.search(rf"{soname} => (\S+)", shared_libraries(linked)).group(1)
     assert os.path.samefile(path, shmkit.library_path())
@@ -131,7 +131,7 @@ def test_linked_takes_handles_of_the_package(linked):
 # --- from shmkit.segment cimport SharedMemory -------------------------------------------------------------------------
 
 
-def test_classes_c_methods(classes):
+def test_c_methods_of_a_segment_follow_its_state(classes):
     with SharedMemory(create=True, size=10, anonymous=True, capacity=1 << 20) as shm:
         shm.buf[:] = bytes(range(10))
         assert classes.add_up(shm) == (10, 45)
@@ -166,7 +166,7 @@ def test_classes_can_be_extended(classes, name):
     assert classes.is_closed(counters)
 
 
-def test_python_classes_extend_what_cython_extended(classes, name):
+def test_python_class_extends_a_cython_subclass(classes, name):
     class Named(classes.Counters):
         """Adds an attribute."""
 
@@ -183,7 +183,7 @@ def test_python_classes_extend_what_cython_extended(classes, name):
 # --- typed memoryviews ------------------------------------------------------------------------------------------------
 
 
-def test_memoryviews_of_three_dimensions(memoryviews):
+def test_memoryviews_may_have_three_dimensions(memoryviews):
     shape = (2, 3, 4)
     with SharedMemory(create=True, size=2 * 24 * 8, anonymous=True) as shm:
         one, other = shm.view("d", shape), shm.view("d", shape, offset=24 * 8)
@@ -204,7 +204,7 @@ def test_memoryviews_take_the_object_itself(memoryviews):
         assert memoryviews.count(shm.buf, 9) == 10
 
 
-def test_memoryviews_only_read_what_is_readonly(memoryviews, name):
+def test_memoryviews_of_a_readonly_segment_cannot_be_written(memoryviews, name):
     with SharedMemory(name, create=True, size=8 * 6) as made, SharedMemory(name, readonly=True) as shm:
         made.unlink()
         for number in range(6):
@@ -227,7 +227,7 @@ def test_memoryviews_refuse_another_type_or_shape(memoryviews):
             memoryviews.add_up(shm.view("d"))
 
 
-def test_memoryviews_with_strides(memoryviews):
+def test_memoryviews_may_have_strides(memoryviews):
     numpy = pytest.importorskip("numpy")
     with SharedMemory(create=True, size=2 * 4 * 6, anonymous=True) as shm:
         numbers, target = shm.view("i", (2, 3)), numpy.ndarray((3, 2), "i4", buffer=shm.buf, offset=24, order="F")
@@ -248,7 +248,7 @@ def test_memoryviews_keep_the_mapping(memoryviews):
     del read
 
 
-def test_memoryviews_of_what_has_grown_stay_where_they_are(memoryviews):
+def test_memoryviews_do_not_move_when_the_segment_grows(memoryviews):
     with SharedMemory(create=True, size=80, anonymous=True, capacity=1 << 24) as shm:
         read = memoryviews.keep(shm.view("d"))
         shm.resize(1 << 24)

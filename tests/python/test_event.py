@@ -26,7 +26,7 @@ def event(request, make):
 def waiting(event, fork, timeout=None):
     """Return a child that sleeps until the event is set, and then says what wait() has returned."""
     before = event.stat().waits
-    child = fork(lambda child: child.say(event.wait(timeout)))
+    child = fork(lambda child: child.send(event.wait(timeout)))
     wait_until(lambda: event.stat().waits > before)
     return child
 
@@ -52,7 +52,7 @@ def test_set_and_clear(event):
 def test_processes_go_on_together(event, fork):
     children = [waiting(event, fork) for _ in range(3)]
     event.set()
-    assert [child.said() for child in children] == [True] * 3
+    assert [child.receive() for child in children] == [True] * 3
     for child in children:
         child.end()
 
@@ -62,7 +62,7 @@ def test_set_and_clear_lets_all_go_on_who_had_begun_to_wait(event, fork):
         children = [waiting(event, fork, 60) for _ in range(2)]
         event.set()
         event.clear()
-        assert [child.said() for child in children] == [True] * 2
+        assert [child.receive() for child in children] == [True] * 2
     assert event.stat() == (False, 10, 20)
 
 
@@ -107,7 +107,7 @@ def test_a_killed_waiter_holds_up_nobody(event, fork):
     for child in dying:
         child.kill()
     event.set()
-    assert living.said() is True
+    assert living.receive() is True
     event.clear()
     assert event.wait(0.01) is False
 
@@ -126,7 +126,7 @@ def test_infinite_timeout_never_expires(fork, timeout):
     event = Event()
     child = waiting(event, fork, timeout)
     event.set()
-    assert child.said() is True
+    assert child.receive() is True
     event.close()
 
 
@@ -166,28 +166,28 @@ def test_stat(event, fork):
     child = waiting(event, fork)
     assert event.stat() == EventInfo(set=False, sets=1, waits=1)
     event.set()
-    assert child.said()
+    assert child.receive()
     for field in EventInfo._fields:
         assert f"{field} : " in EventInfo.__doc__
 
 
-def test_repr(make, full, name):
+def test_repr(make, managed, name):
     event, named = make(Event), make(Event, "named")
-    placed = Event(segment=full, offset=64)
+    placed = Event(segment=managed, offset=64)
     assert repr(event) == "<Event unnamed unset>"
     event.set()
     assert repr(event) == "<Event unnamed set>"
     assert repr(named) == f"<Event {name!r} unset>"
-    assert repr(placed) == f"<Event in {full.name!r} at 64 unset>"
+    assert repr(placed) == f"<Event in {managed.name!r} at 64 unset>"
     for each in (event, placed):
         each.close()
     assert repr(event) == "<Event closed>"
 
 
-def test_every_word_is_set_or_clear(full):
-    event = Event(segment=full, offset=0)
+def test_every_word_is_set_or_clear(managed):
+    event = Event(segment=managed, offset=0)
     for word in (0, 1, 2, 3, 2**64 - 1, 2**64 - 2, 2**63):
-        struct.pack_into("=Q", full.buf, 8, word)
+        struct.pack_into("=Q", managed.buf, 8, word)
         assert event.is_set() is bool(word & 1)
         assert event.wait(0.001) is bool(word & 1)
         event.set()

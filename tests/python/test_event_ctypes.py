@@ -35,8 +35,8 @@ def test_set_clear_wait(handle):
 
 
 def test_between_processes(handle, fork):
-    child = fork(lambda child: child.say(LIB.shmkit_event_wait(handle, FOREVER, 0)))
+    child = fork(lambda child: child.send(LIB.shmkit_event_wait(handle, FOREVER, 0)))
     while not info(handle).waits:
         pass
     assert LIB.shmkit_event_set(handle) == OK
-    assert child.said() == OK
+    assert child.receive() == OK

@@ -1,24 +1,24 @@
-"""The small examples, as a user runs them. (test_demo.py has the large one.)"""
+"""The small examples as a user runs them. The demo: test_demo.py."""
 
 import re
 import subprocess
 import sys
 
 import pytest
-from conftest import HUNG_COMPILER, ROOT
+from conftest import COMPILER_SECONDS, ROOT
 
 pytest.importorskip("Cython")
 pytest.importorskip("setuptools")
 
 
 def run(example, *options):
-    """Run an example and return its exit status and what it printed."""
+    """Run an example; return its exit status and its output."""
     command = [sys.executable, "-B", str(ROOT / "examples" / example / "run.py"), *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=HUNG_COMPILER, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILER_SECONDS, check=False)
     return done.returncode, done.stdout + done.stderr
 
 
-def test_accounts():
+def test_accounts_survive_a_killed_process():
     status, printed = run("accounts", "--transfers", "5000")
     assert status == 0, printed
     assert printed.count("all transfers made") == 3
@@ -26,7 +26,7 @@ def test_accounts():
     assert re.search(r"1 after a death; 100000 in all accounts, 100000 at the beginning", printed), printed
 
 
-def test_accounts_refuses_nonsense():
+def test_accounts_refuse_zero_transfers():
     status, printed = run("accounts", "--transfers", "0")
     assert status == 2 and "at least one" in printed
 
@@ -35,9 +35,9 @@ ARTICLE = ROOT / "examples" / "article"
 
 
 def article(program, *options):
-    """Run one of the programs that people know from articles, and return what it printed."""
+    """Run one of the programs that articles about shared memory show, and return its output."""
     command = [sys.executable, "-B", str(ARTICLE / program), *options]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=HUNG_COMPILER, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILER_SECONDS, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     assert not done.stderr
     return done.stdout

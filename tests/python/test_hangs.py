@@ -1,16 +1,16 @@
-"""The script that shows shmkit going on where multiprocessing hangs."""
+"""The script that shows that shmkit continues where multiprocessing hangs."""
 
 import subprocess
 import sys
 
-from conftest import HUNG_COMPILER, ROOT
+from conftest import COMPILER_SECONDS, ROOT
 
 HANGS = ROOT / "examples" / "hangs.py"
 
 
-def test_ours_goes_on_where_the_standard_one_hangs():
+def test_shmkit_continues_where_multiprocessing_hangs():
     command = [sys.executable, "-B", str(HANGS), "--patience", "1.5"]
-    done = subprocess.run(command, capture_output=True, text=True, timeout=HUNG_COMPILER, check=False)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILER_SECONDS, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()[1:]
     assert len(lines) == 15, done.stdout
@@ -18,8 +18,8 @@ def test_ours_goes_on_where_the_standard_one_hangs():
         standard, own = line[36:64], line[64:]
         assert standard.startswith("hangs"), line
         assert own.endswith(" ms)"), line
-    told = [line for line in lines if "told" in line[64:]]
-    assert {line[:36].strip() for line in told} >= {
+    reported = [line for line in lines if "told" in line[64:]]
+    assert {line[:36].strip() for line in reported} >= {
         "holder of a Lock",
         "holder of an RLock",
         "waiter of a Barrier",
@@ -28,6 +28,6 @@ def test_ours_goes_on_where_the_standard_one_hangs():
     }
 
 
-def test_nonsense_is_refused():
+def test_a_patience_of_zero_is_refused():
     done = subprocess.run([sys.executable, str(HANGS), "--patience", "0"], capture_output=True, text=True, check=False)
     assert done.returncode == 2 and "patience" in done.stderr

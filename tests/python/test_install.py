@@ -1,4 +1,4 @@
-"""What an installed package consists of, how it is made, and that one copy of the library runs in a process."""
+"""The files of an installed package, how it is built, and that a process runs one copy of the library."""
 
 import importlib.metadata
 import os
@@ -12,7 +12,7 @@ import zipfile
 
 import pytest
 import shmkit
-from conftest import DOWNSTREAM, HUNG_COMPILER, ROOT
+from conftest import COMPILER_SECONDS, DOWNSTREAM, ROOT
 
 PACKAGE = pathlib.Path(shmkit.__file__).parent
 SOURCES = ROOT / "cython" / "shmkit"
@@ -27,28 +27,28 @@ FILES = {*BINARIES, *TEXTS, "libshmkit.so", "include/shmkit.h"}
 
 
 def tool(name, *arguments):
-    """Run a tool of binutils or the C library and return what it prints."""
+    """Run a tool of binutils or the C library and return its output."""
     if shutil.which(name) is None:
         pytest.skip(f"NOT TESTED without {name}")
     return subprocess.run([name, *map(str, arguments)], capture_output=True, text=True, check=True).stdout
 
 
-def test_the_installed_package_is_tested_and_not_the_sources():
+def test_the_tests_import_the_installed_package_and_not_the_sources():
     assert "site-packages" in str(PACKAGE) or "dist-packages" in str(PACKAGE)
 
 
-def test_the_lists_have_what_is_in_the_sources():
+def test_the_lists_contain_known_files_of_the_sources():
     assert {"_capsules", "queue", "segment"} <= set(MODULES)
     assert {"__init__.py", "__init__.pyi", "__init__.pxd", "libshmkit.pxd", "queue.pxd", "queue.pyi"} <= set(TEXTS)
 
 
-def test_the_package_has_each_file_of_the_sources_and_no_other():
+def test_the_package_contains_each_file_of_the_sources_and_no_other():
     there = {str(path.relative_to(PACKAGE)) for path in PACKAGE.rglob("*") if not path.is_dir()}
     assert {path for path in there if "__pycache__" not in path} == FILES
     assert not any(path.is_symlink() for path in PACKAGE.rglob("*"))
 
 
-def test_the_distribution_has_the_package_and_the_licence_and_nothing_else():
+def test_the_distribution_contains_the_package_and_the_licence_alone():
     paths = [path for path in importlib.metadata.files("shmkit") if "__pycache__" not in path.parts]
     assert {str(path.relative_to("shmkit")) for path in paths if path.parts[0] == "shmkit"} == FILES
     others = {path for path in paths if path.parts[0] != "shmkit"}
@@ -56,7 +56,7 @@ def test_the_distribution_has_the_package_and_the_licence_and_nothing_else():
     assert {"LICENSE-APACHE", "LICENSE-MIT"} <= {path.name for path in others}
 
 
-def test_the_three_places():
+def test_the_package_reports_its_include_folder_and_its_library():
     assert shmkit.get_include() == str(PACKAGE / "include")
     assert shmkit.get_library_dir() == str(PACKAGE)
     assert shmkit.library_path() == str(PACKAGE / SONAME)
@@ -66,12 +66,12 @@ def test_the_linker_script_names_the_library():
     assert (PACKAGE / "libshmkit.so").read_text() == f"INPUT({SONAME})\n"
 
 
-def test_the_soname():
+def test_the_soname_contains_the_version():
     dynamic = tool("readelf", "-d", shmkit.library_path())
     assert re.search(rf"SONAME.*\[{re.escape(SONAME)}\]", dynamic)
 
 
-def test_the_library_needs_nothing_but_the_c_library():
+def test_the_library_needs_only_the_c_library():
     needed = re.findall(r"NEEDED.*\[(.*)\]", tool("readelf", "-d", shmkit.library_path()))
     allowed = r"lib(c|m|gcc_s|pthread|dl|rt)\.so\.\d|ld-linux.*"
     assert all(re.fullmatch(allowed, library) for library in needed), needed
@@ -86,7 +86,7 @@ def test_the_library_exports_what_the_header_declares():
 
 
 @pytest.mark.parametrize("file", BINARIES)
-def test_what_is_compiled_has_names_for_backtraces_but_no_source_lines(file):
+def test_binaries_contain_symbols_for_backtraces_but_no_source_lines(file):
     sections = tool("readelf", "--sections", "--wide", PACKAGE / file)
     assert " .symtab " in sections
     assert ".debug" not in sections
@@ -102,7 +102,7 @@ def test_modules_find_the_library_beside_them(module):
     dynamic = tool("readelf", "-d", file)
     linked = SONAME in re.findall(r"NEEDED.*\[(.*)\]", dynamic)
     assert linked == (module == "_capsules")
-    # Some interpreters add a path of their own.
+    # Some interpreters add another path.
     paths = [path for found in re.findall(r"R(?:UN)?PATH.*\[(.*)\]", dynamic) for path in found.split(":")]
     assert ("$ORIGIN" in paths) == linked
     if linked:
@@ -120,7 +120,7 @@ def test_one_copy_of_the_library_runs_in_a_process(run):
     assert run(code).out == f"{ {os.path.realpath(shmkit.library_path())} }\n"
 
 
-def test_the_version_is_that_of_cargo_toml_everywhere(run):
+def test_the_version_is_the_same_everywhere(run):
     header = (PACKAGE / "include/shmkit.h").read_text()
     parts = [re.search(rf"^#define SHMKIT_VERSION_{part} (\d+)$", header, re.MULTILINE)[1] for part in PARTS]
     assert ".".join(parts) == VERSION
@@ -149,7 +149,7 @@ def test_the_package_may_be_moved(run, tmp_path):
     assert out == [str(copy / "__init__.py"), str({str(copy / SONAME)})]
 
 
-def test_importing_is_quiet_and_starts_nothing(run):
+def test_importing_prints_nothing_and_imports_no_optional_module(run):
     code = """
         import sys
         import shmkit
@@ -158,13 +158,13 @@ def test_importing_is_quiet_and_starts_nothing(run):
     assert run(code).out == "False False False\n"
 
 
-# --- what the package is made from, and how it is made ----------------------------------------------------------------
+# --- the sources of the package, and its builds -----------------------------------------------------------------------
 
 
 def call(*line, **how):
-    """Run a command that must succeed and return what it prints to stdout."""
+    """Run a command that must succeed, and return its stdout."""
     done = subprocess.run(
-        list(map(str, line)), capture_output=True, text=True, timeout=HUNG_COMPILER, check=False, **how
+        list(map(str, line)), capture_output=True, text=True, timeout=COMPILER_SECONDS, check=False, **how
     )
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
@@ -182,23 +182,23 @@ def unpacked(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def target():
-    """Return the folder of what cargo has built of the sources."""
+    """Return the folder of the library that cargo has built from the sources."""
     target = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
     if not (target / "release/libshmkit.so").exists():
-        pytest.skip("NOT TESTED without target/release/libshmkit.so: how the package is made")
+        pytest.skip("NOT TESTED without target/release/libshmkit.so: builds of the package")
     return target
 
 
 @pytest.fixture(scope="module")
 def quick(target):
-    """Return the environment of a build of the package that takes the library from there."""
+    """Return the environment of a build of the package that uses the library of that folder."""
     return dict(os.environ, CARGO="true", CARGO_TARGET_DIR=str(target), CFLAGS="-O0 -g0")
 
 
-def test_a_source_distribution_has_each_file_that_the_library_is_built_from(unpacked, target):
+def test_a_source_distribution_contains_each_source_of_the_library(unpacked, target):
     _, _, paths = (target / "release/libshmkit.d").read_text().partition(":")
     read = {pathlib.Path(path.replace("\\ ", " ")) for path in re.findall(r"(?:\\ |\S)+", paths)}
-    read = {path for path in read if target not in path.parents}  # what build.rs has made
+    read = {path for path in read if target not in path.parents}  # generated by build.rs
     assert {ROOT / "build.rs", ROOT / "src/lib.rs", ROOT / "src/capi/preface.h"} <= read
     assert [path for path in read if not (unpacked / path.relative_to(ROOT)).exists()] == []
 
@@ -210,8 +210,8 @@ def test_cargo_accepts_the_manifest_in_a_source_distribution(unpacked):
     assert (unpacked / "Cargo.lock").is_file()
 
 
-def test_a_wheel_of_a_source_distribution_has_the_same_files(unpacked, quick, tmp_path):
-    # A file of an earlier build, of sources that are gone, does not get into the wheel.
+def test_a_wheel_of_a_source_distribution_contains_the_same_files(unpacked, quick, tmp_path):
+    # The wheel must not contain a file that an earlier build made from sources that were removed.
     folder = f"target/python/lib.{sysconfig.get_platform()}-{sys.implementation.cache_tag}/shmkit"
     left = unpacked / folder / "left.pxd"
     left.parent.mkdir(parents=True)
@@ -229,7 +229,7 @@ def test_a_wheel_of_a_source_distribution_has_the_same_files(unpacked, quick, tm
 
 @pytest.fixture(scope="module")
 def editable(unpacked, quick, tmp_path_factory):
-    """Return the interpreter of a virtual environment in which the unpacked sources are installed to be edited."""
+    """Return the interpreter of a virtual environment with an editable install of the unpacked sources."""
     if shutil.which("git") is None:
         pytest.skip("NOT TESTED without git: an editable install")
     shutil.copy(ROOT / ".gitignore", unpacked)
@@ -238,7 +238,7 @@ def editable(unpacked, quick, tmp_path_factory):
     folder = tmp_path_factory.mktemp("editable")
     call(sys.executable, "-m", "venv", "--without-pip", folder)
     python = folder / "bin/python"
-    # What builds the package comes from this environment, behind the package itself.
+    # The build tools come from this environment, whose site-packages are searched after the editable package.
     (site,) = folder.glob("lib/python*/site-packages")
     (site / "others.pth").write_text(f"import site; site.addsitedir({sysconfig.get_path('purelib')!r})\n")
     line = ["pip", "--python", python, "install", "--no-build-isolation", "--no-deps", "--ignore-installed"]
@@ -252,7 +252,7 @@ def test_an_editable_install_leaves_the_sources_clean(unpacked, editable):
     assert editable.exists()
 
 
-def test_an_editable_install_is_used_from_the_sources(unpacked, editable):
+def test_an_editable_install_is_imported_from_the_sources(unpacked, editable):
     code = """if True:
         import shmkit
         shmkit.SharedMemory(create=True, size=1, anonymous=True).close()

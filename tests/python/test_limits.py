@@ -1,4 +1,4 @@
-"""limits() answers how large a segment may be, as the kernel tells it."""
+"""limits() returns how large a segment may be, from what the kernel reports."""
 
 import itertools
 import os
@@ -18,7 +18,7 @@ def meminfo():
         return {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines if line.endswith("kB\n")}
 
 
-def test_what_does_not_change():
+def test_constant_fields_agree_with_the_kernel():
     now, memory = shmkit.limits(), meminfo()
     assert now.in_memory is True
     assert now.memory_total == memory["MemTotal"]
@@ -31,7 +31,7 @@ def test_what_does_not_change():
         assert now.overcommit_policy == int(policy.read())
 
 
-def test_what_others_take_and_give_is_within_its_bounds():
+def test_varying_fields_are_within_their_bounds():
     now = shmkit.limits()
     assert 0 < now.memory_available <= now.memory_total
     assert 0 <= now.swap_free <= now.swap_total
@@ -46,7 +46,7 @@ def test_what_others_take_and_give_is_within_its_bounds():
         assert now.largest_named <= now.cgroup_free <= now.cgroup_limit
 
 
-def test_the_line():
+def test_the_line_describes_the_limits():
     now = shmkit.limits()
     assert str(now) == now.line
     assert "\n" not in now.line
@@ -57,7 +57,7 @@ def test_the_line():
     assert repr(now).startswith("Limits(largest_named=")
 
 
-def test_it_is_a_tuple_that_can_be_pickled():
+def test_limits_are_a_tuple_that_can_be_pickled():
     now = shmkit.limits()
     assert isinstance(now, tuple)
     again = pickle.loads(pickle.dumps(now))
@@ -76,7 +76,7 @@ def test_segment_info_can_be_pickled(name):
 
 
 @pytest.mark.parametrize("kind", [str, os.fsencode])
-def test_of_another_directory(tmp_path, kind):
+def test_limits_take_another_directory(tmp_path, kind):
     now = shmkit.limits(kind(tmp_path))
     assert str(tmp_path) in now.line
     assert shmkit.limits(tmp_path).directory_total == now.directory_total
@@ -84,17 +84,17 @@ def test_of_another_directory(tmp_path, kind):
     assert now.directory_total == file_system.f_blocks * file_system.f_bsize
 
 
-def test_by_default_of_the_directory_that_the_variable_names(default_directory, monkeypatch, tmp_path):
+def test_the_variable_names_the_default_directory(default_directory, monkeypatch, tmp_path):
     assert " /dev/shm " in shmkit.limits().line
     monkeypatch.setenv("SHMKIT_DIR", str(tmp_path))
     assert str(tmp_path) in shmkit.limits().line
 
 
-def test_a_file_system_that_is_not_memory():
+def test_a_file_system_that_is_not_in_memory_is_reported():
     assert shmkit.limits("/proc").in_memory is False
 
 
-def test_what_is_no_directory():
+def test_an_impossible_directory_is_an_error():
     with pytest.raises(FileNotFoundError):
         shmkit.limits("/none")
     with pytest.raises(TypeError):
@@ -103,7 +103,7 @@ def test_what_is_no_directory():
         shmkit.limits("a\0b")
 
 
-def test_the_limits_of_this_process(run):
+def test_resource_limits_of_this_process_are_reported(run):
     limits = {
         "file_size_limit": ("RLIMIT_FSIZE", 1 << 30),
         "locked_memory_limit": ("RLIMIT_MEMLOCK", 1 << 16),
@@ -123,7 +123,7 @@ def test_the_limits_of_this_process(run):
     assert out == [str([value for _, value in limits.values()]), "True True True"]
 
 
-def test_no_limit_is_none(run):
+def test_an_unlimited_resource_is_none(run):
     code = """
         import resource, shmkit
         resource.setrlimit(resource.RLIMIT_AS, (resource.RLIM_INFINITY,) * 2)
@@ -134,7 +134,7 @@ def test_no_limit_is_none(run):
     assert run(code).out == "None\n"
 
 
-def test_of_a_small_file_system(on_small_file_system):
+def test_a_small_file_system_bounds_the_largest_segment(on_small_file_system):
     code = """
         import shmkit
         now = shmkit.limits()
@@ -145,7 +145,7 @@ def test_of_a_small_file_system(on_small_file_system):
     assert on_small_file_system(code).out == f"{1 << 20} {1 << 20} {1 << 20} True\n0\n"
 
 
-def test_what_a_cgroup_leaves(run, small_cgroup):
+def test_the_free_memory_of_a_cgroup_is_reported(run, small_cgroup):
     code = """
         import os, sys, shmkit
         with open(sys.argv[1], "w") as tasks:
@@ -159,13 +159,13 @@ def test_what_a_cgroup_leaves(run, small_cgroup):
     assert run(code, small_cgroup).out == f"{256 << 20} True\nTrue\n"
 
 
-def test_the_largest_can_be_made_while_nobody_else_takes_memory(name):
+def test_the_largest_segment_can_be_created(name):
     for attempt in itertools.count():
         largest = shmkit.limits().largest_named
         try:
             shm = SharedMemory(name, create=True, size=largest, sparse=True)
         except OSError as error:
-            # Another test has taken some in between.
+            # Another process has allocated memory in between.
             assert "bytes are free" in str(error) and attempt < 100
         else:
             break

@@ -25,19 +25,19 @@ def test_one_at_a_time(lock, fork):
     assert lock.owner == os.getpid()
 
     def work(child):
-        child.say([lock.acquire(False), lock.acquire(block=False), lock.acquire(True, 0), lock.acquire(timeout=0.01)])
-        child.say(lock.acquire())
+        child.send([lock.acquire(False), lock.acquire(block=False), lock.acquire(True, 0), lock.acquire(timeout=0.01)])
+        child.send(lock.acquire())
         child.pause()
-        child.say(lock.release())
+        child.send(lock.release())
 
     other = fork(work)
-    assert other.said() == [False] * 4
+    assert other.receive() == [False] * 4
     assert lock.release() is None
-    assert other.said() is True
+    assert other.receive() is True
     assert lock.owner == other.pid
     assert lock.acquire(False) is False
     other.go()
-    assert other.said() is None
+    assert other.receive() is None
     assert lock.acquire(True, 10) is True
     lock.release()
     other.end()
@@ -142,9 +142,9 @@ def test_release_of_what_is_not_held(lock, fork):
         assert isinstance(caught.value, AssertionError)
         with pytest.raises(shmkit.NotOwner):
             lock.mark_consistent()
-        child.say((caught.value.status, lock.locked()))
+        child.send((caught.value.status, lock.locked()))
 
-    assert fork(work).said() == (NOT_OWNER, True)
+    assert fork(work).receive() == (NOT_OWNER, True)
     assert lock.owner == os.getpid()
     lock.release()
 
@@ -163,9 +163,9 @@ def test_a_transferable_lock(make, held, fork):
         lock.acquire()
 
         def work(child, lock=lock):
-            child.say((lock.owner, lock.release(), lock.locked()))
+            child.send((lock.owner, lock.release(), lock.locked()))
 
-        assert fork(work).said() == (os.getpid(), None, False)
+        assert fork(work).receive() == (os.getpid(), None, False)
         refused(shmkit.NotOwner, NOT_OWNER, lock.release)
         child = held(lock)
         lock.release()
@@ -235,9 +235,9 @@ def test_new_lock_is_free(kind):
     lock.close()
 
 
-def test_impossible_owner_is_dead(full):
-    lock = Lock(segment=full, offset=64)
-    full.view("Q")[9:16] = memoryview(b"\xff" * 56).cast("Q")
+def test_impossible_owner_is_dead(managed):
+    lock = Lock(segment=managed, offset=64)
+    managed.view("Q")[9:16] = memoryview(b"\xff" * 56).cast("Q")
     assert lock.stat().held
     assert lock.owner is None
     with pytest.raises((shmkit.OwnerDied, shmkit.Corrupt)):  # whose it is said to be has never lived
@@ -249,30 +249,30 @@ def test_impossible_owner_is_dead(full):
     lock.close()
 
 
-def test_transferable_is_kept(name, full):
+def test_transferable_is_kept(name, managed):
     with closing(Lock(name, transferable=True)) as lock:
         assert lock.transferable
         refused(ValueError, INVALID, Lock, name, match="create=False")
         with closing(Lock(name, create=False)) as same:  # for what it is
             assert same.transferable
         lock.unlink()
-    with closing(Lock(segment=full, offset=0)) as lock:
+    with closing(Lock(segment=managed, offset=0)) as lock:
         assert not lock.transferable
-        refused(ValueError, INVALID, Lock, segment=full, offset=0, transferable=True)
+        refused(ValueError, INVALID, Lock, segment=managed, offset=0, transferable=True)
 
 
-def test_lock_of_another_user_excludes(kind, name, as_nobody):
+def test_lock_of_another_user_excludes(kind, name, as_other_user):
     code = f"""
         import sys
         from shmkit import Lock, RLock
-        become_nobody()
+        become_other_user()
         mine = {kind.__name__}(sys.argv[1], mode=0o666)
         print("made", flush=True)
         sys.stdin.read(1)
         print(mine.owner == int(sys.argv[2]), mine.acquire(False))
         mine.unlink()
     """
-    with as_nobody.start(code, name, os.getpid()) as process:
+    with as_other_user.start(code, name, os.getpid()) as process:
         assert process.stdout.readline() == "made\n"
         with closing(kind(name, trust=True)) as theirs, theirs:
             assert process.communicate("x") == ("True False\n", "")
@@ -286,9 +286,9 @@ def test_more_processes_than_participants_are_refused(kind, name, fork):
             try:
                 lock.acquire(False)
             except shmkit.ShmkitError as error:
-                child.say(error.status)
+                child.send(error.status)
 
-        assert fork(work).said() == PARTICIPANTS
+        assert fork(work).receive() == PARTICIPANTS
         lock.release()
         lock.unlink()
 

@@ -61,11 +61,11 @@ def test_acquire_and_release(calls, handle):
 
 def test_held_by_another_process(calls, handle, fork):
     def work(child):
-        child.say(calls.acquire(handle, FOREVER, INTERRUPTIBLE, None))
+        child.send(calls.acquire(handle, FOREVER, INTERRUPTIBLE, None))
         child.pause()
 
     child = fork(work)
-    assert child.said() == OK
+    assert child.receive() == OK
     owner_died = c_uint32(77)
     assert calls.acquire(handle, NOWAIT, 0, byref(owner_died)) == WOULD_BLOCK
     assert calls.acquire(handle, 1, 0, byref(owner_died)) == TIMEOUT
@@ -124,7 +124,7 @@ def test_transferable(fork):
     assert LIB.shmkit_lock_create(None, Calls("lock").options(flags=TRANSFERABLE), byref(handle)) == OK
     assert Calls("lock").info(handle).flags == TRANSFERABLE
     assert LIB.shmkit_lock_acquire(handle, NOWAIT, 0, None) == OK
-    assert fork(lambda child: child.say(LIB.shmkit_lock_release(handle))).said() == OK
+    assert fork(lambda child: child.send(LIB.shmkit_lock_release(handle))).receive() == OK
     assert LIB.shmkit_lock_release(handle) == NOT_OWNER
     assert LIB.shmkit_lock_close(handle) == OK
     assert LIB.shmkit_rlock_create(None, Calls("lock").options(flags=TRANSFERABLE), byref(handle)) == INVALID

@@ -55,11 +55,11 @@ def test_closing_while_holding_is_dying(kind, name, fork):
         mine.acquire()
         mine.close()
         lock.close()
-        child.say("closed")
+        child.send("closed")
         child.pause()
 
     child = fork(work)
-    assert child.said() == "closed"
+    assert child.receive() == "closed"
     with pytest.raises(OwnerDied):
         lock.acquire()
     lock.unlink()
@@ -73,13 +73,13 @@ def test_closing_the_segment_while_holding_is_dying(name, fork):
             shm.close()
             with SharedMemory(name) as mine:
                 mine.lock.acquire()
-                child.say(mine.lock.owner)
-            child.say("closed")
+                child.send(mine.lock.owner)
+            child.send("closed")
             child.pause()
 
         child = fork(work)
-        assert child.said() == child.pid
-        assert child.said() == "closed"
+        assert child.receive() == child.pid
+        assert child.receive() == "closed"
         with pytest.raises(OwnerDied):
             shm.lock.acquire()
         shm.unlink()
@@ -94,18 +94,18 @@ def test_a_view_keeps_the_holder_of_a_built_in_lock_alive(name, fork):
             view = memoryview(mine)
             mine.lock.acquire()
             mine.close()
-            child.say("closed")
+            child.send("closed")
             child.pause()
             view.release()
             del mine
-            child.say("unmapped")
+            child.send("unmapped")
             child.pause()
 
         child = fork(work)
-        assert child.said() == "closed"
+        assert child.receive() == "closed"
         assert shm.lock.acquire(True, 0.05) is False
         child.go()
-        assert child.said() == "unmapped"
+        assert child.receive() == "unmapped"
         with pytest.raises(OwnerDied):
             shm.lock.acquire()
         shm.unlink()
@@ -208,18 +208,18 @@ def test_several_waiting_processes_get_it_one_after_the_other(make, kind, place,
         holder = held(lock)
 
         def work(child):
-            child.say("waits")
+            child.send("waits")
             with lock:
                 seen = (lock.owner_died, count[0])
                 count[0] += 1
-            child.say(seen)
+            child.send(seen)
 
         waiters = [fork(work) for _ in range(5)]
         for waiter in waiters:
-            assert waiter.said() == "waits"
+            assert waiter.receive() == "waits"
         wait_until(lambda: lock.stat().contended_since)
         holder.kill()
-        told = sorted((waiter.said() for waiter in waiters), key=lambda seen: seen[1])
+        told = sorted((waiter.receive() for waiter in waiters), key=lambda seen: seen[1])
         for waiter in waiters:
             waiter.end()
         assert told == [(number == 0, number) for number in range(5)]
@@ -232,12 +232,12 @@ def test_a_killed_waiter_harms_nobody(make, kind, place, held, fork):
     holder = held(lock)
 
     def work(child):
-        child.say("waits")
+        child.send("waits")
         lock.acquire()
 
     waiters = [fork(work) for _ in range(3)]
     for waiter in waiters:
-        assert waiter.said() == "waits"
+        assert waiter.receive() == "waits"
     wait_until(lambda: lock.stat().contended_since)
     for waiter in waiters:
         waiter.kill()

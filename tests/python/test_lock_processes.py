@@ -174,7 +174,7 @@ if __name__ == "__main__":
     assert out.splitlines()[1:] == ["True 1000 True True", "True", "0 True {0}"]
 
 
-def test_from_a_process_that_others_may_not_look_into(as_nobody):
+def test_from_a_process_that_others_may_not_look_into(as_other_user):
     # Its /proc/PID/fd belongs to root, so the resource sharer of multiprocessing serves the descriptor.
     code = """
         import ctypes, multiprocessing, multiprocessing.resource_sharer, os
@@ -187,7 +187,7 @@ def test_from_a_process_that_others_may_not_look_into(as_nobody):
                 connection.send(lock.owner == os.getpid())
 
         PR_SET_DUMPABLE = 4
-        become_nobody()
+        become_other_user()
         context = multiprocessing.get_context("fork")
         mine, yours = context.Pipe()
         process = context.Process(target=work, args=(yours,))
@@ -204,7 +204,7 @@ def test_from_a_process_that_others_may_not_look_into(as_nobody):
         multiprocessing.resource_sharer.stop()
         print(process.exitcode)
     """
-    assert as_nobody(code).out == "False\nTrue\n0\n"
+    assert as_other_user(code).out == "False\nTrue\n0\n"
 
 
 def test_the_receiver_keeps_it_when_the_sender_is_gone(run):

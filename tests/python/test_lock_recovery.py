@@ -29,9 +29,9 @@ def test_acquire_raises_until_somebody_has_recovered(make, kind, place, held, fo
     def work(child):
         with pytest.raises(OwnerDied):
             lock.acquire()
-        child.say(lock.locked())
+        child.send(lock.locked())
 
-    assert fork(work).said() is False
+    assert fork(work).receive() is False
     with lock.recover() as owner_died:
         assert owner_died is True
         assert lock.owner_died
@@ -89,12 +89,12 @@ def test_whoever_recovers_may_die_too(make, kind, place, held, fork):
 
     def work(child):
         with lock.recover():
-            child.say("recovering")
+            child.send("recovering")
             child.pause()
 
     for _ in range(3):
         child = fork(work)
-        assert child.said() == "recovering"
+        assert child.receive() == "recovering"
         child.kill()
         with pytest.raises(OwnerDied):
             lock.acquire()
@@ -221,16 +221,16 @@ def test_a_forked_child_has_recovered_nothing(make, kind, place, held, fork):
         assert lock.owner_died
 
         def work(child):
-            child.say(lock.owner_died)
+            child.send(lock.owner_died)
             with pytest.raises(shmkit.NotOwner):
                 lock.mark_consistent()
             with pytest.raises(shmkit.NotOwner):
                 lock.release()
-            child.say(lock.stat().owner_died)
+            child.send(lock.stat().owner_died)
 
         child = fork(work)
-        assert child.said() is False
-        assert child.said() is True
+        assert child.receive() is False
+        assert child.receive() is True
         child.end()
         assert lock.owner_died
     with lock:
@@ -270,10 +270,10 @@ def test_another_process_mends_it(make, kind, held, fork):
 
     def work(child):
         with lock:
-            child.say(lock.owner_died)
+            child.send(lock.owner_died)
 
     child = fork(work)
-    assert child.said() is True
+    assert child.receive() is True
     child.end()
     with lock:
         assert not lock.owner_died

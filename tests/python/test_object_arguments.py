@@ -1,4 +1,4 @@
-"""What the constructors of all objects refuse: impossible names, arguments that contradict each other, wrong types."""
+"""Constructors of all classes refuse impossible names, contradictory arguments and wrong types."""
 
 import itertools
 
@@ -17,11 +17,11 @@ def test_impossible_name_is_refused(noun):
         refused(ValueError, INVALID, noun.make, name=bad, create=create, match="name")
 
 
-def test_nul_in_a_name_is_told(noun):
+def test_error_for_a_name_with_a_nul_mentions_it(noun):
     refused(ValueError, INVALID, noun.make, name="a\0b", match="NUL")
 
 
-# Each with a word that the message has. True stands for a name that is free, or for a segment.
+# Contradictory arguments, and a word of the message. True is replaced by an unused name or by a segment.
 CONTRADICTIONS = [
     ({"offset": 64}, "segment"),
     ({"name": True, "offset": 64}, "segment"),
@@ -47,19 +47,19 @@ CONTRADICTIONS = [
 
 
 def given(how, name, shm):
-    """Return arguments with the name and the segment in them."""
+    """Return the arguments with a name and a segment in place of True."""
     those = {"name": name + ".object", "segment": shm}
     return {key: those[key] if value is True else value for key, value in how.items()}
 
 
-def test_contradiction_is_refused(noun, name, shm):
-    for how, told in CONTRADICTIONS:
-        refused(ValueError, INVALID, noun.make, **given(how, name, shm), match=told)
+def test_contradictory_arguments_are_refused(noun, name, shm):
+    for how, words in CONTRADICTIONS:
+        refused(ValueError, INVALID, noun.make, **given(how, name, shm), match=words)
     assert SharedMemory.names() == [shm.name]
     assert not any(shm.buf)
 
 
-def test_participants_are_for_what_has_a_file_of_its_own(noun):
+def test_participants_need_an_object_with_its_own_file(noun):
     if noun.own_file:
         noun.make(participants=2).close()
     else:
@@ -95,7 +95,7 @@ def test_wrong_type_is_refused(noun, name, shm):
     assert not any(shm.buf)
 
 
-def test_further_arguments_are_keywords(noun):
+def test_further_arguments_must_be_keywords(noun):
     arguments = [*noun.arguments(), *[None] * noun.positional][: noun.positional]
     with pytest.raises(TypeError, match="positional"):
         noun.kind(*arguments, None)

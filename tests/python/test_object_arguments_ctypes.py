@@ -1,4 +1,4 @@
-"""What the C functions of every noun refuse: NULL, misaligned pointers, other handles, impossible options."""
+"""The C functions of every noun refuse NULL, misaligned pointers, wrong handles and impossible options."""
 
 import contextlib
 import ctypes
@@ -28,7 +28,7 @@ from capi import (
 
 TRUST, EXCLUSIVE = 0x20000, 0x100000
 NOUNS = re.findall(r"shmkit_(\w+)_create_at\(", HEADER)
-# Options with which each noun is made.
+# Options that create an object of each noun.
 OPTIONS = {row.noun: row.c_options for row in reversed(ROWS)}
 MAKING = ["create", "open", "open_or_create", "create_at", "open_at", "open_fd"]
 LIFE = ["size", *MAKING, "fd", "segment", "stat", "unlink", "close"]
@@ -42,13 +42,13 @@ def row(request):
 
 @pytest.fixture
 def calls(row):
-    """Return its functions."""
+    """Return the functions of the noun."""
     return Calls(row.noun)
 
 
 @pytest.fixture
 def valid(calls, row, shm):
-    """Return arguments for each function of the life cycle with which it would succeed."""
+    """Return valid arguments for each function of the life cycle."""
     given, out, fd, offset = calls.options(**row.c_options), c_void_p(77), c_int32(), c_uint64()
     segment, named, placed = c_void_p(), c_void_p(), c_void_p()
     name = f"{shm.name}.object"
@@ -79,12 +79,12 @@ def valid(calls, row, shm):
 
 
 def is_pointer(kind):
-    """Say whether an argument of this type is a pointer to something that has an alignment."""
+    """Return whether an argument of this type is a pointer to an aligned type."""
     return kind is c_void_p or isinstance(kind, type(POINTER(c_int32)))
 
 
 def places(calls, wanted):
-    """Yield each place of an argument of the wanted kinds, with its function."""
+    """Yield the function, the position and the type of each wanted argument."""
     for verb in LIFE:
         for place, kind in enumerate(calls.table[verb]):
             if wanted(verb, kind):
@@ -92,7 +92,7 @@ def places(calls, wanted):
 
 
 def status_with(calls, valid, verb, place, argument):
-    """Return the status of a function whose arguments are valid but for one."""
+    """Return the status of a function of whose arguments all but one are valid."""
     arguments = list(valid[verb])
     arguments[place] = argument
     return getattr(calls, verb)(*arguments)
@@ -121,7 +121,7 @@ def test_misaligned_pointer_is_refused(calls, valid):
 
 
 def test_valid_arguments_succeed(calls, valid):
-    """Else the tests of invalid ones would show nothing."""
+    """This ensures that the other tests fail for their invalid argument alone."""
     for verb in LIFE:
         assert getattr(calls, verb)(*valid[verb]) == OK, verb
         made = [argument._obj for argument in valid[verb] if isinstance(getattr(argument, "_obj", None), c_void_p)]
@@ -134,7 +134,7 @@ def test_valid_arguments_succeed(calls, valid):
 
 
 @pytest.mark.parametrize("noun", NOUNS)
-def test_nothing_but_null_is_refused(noun):
+def test_null_for_every_pointer_is_refused(noun):
     numbers = (c_int32, c_uint32, c_uint64, c_int64)
     calls = Calls(noun)
     for verb, takes in calls.table.items():
@@ -147,7 +147,7 @@ def test_nothing_but_null_is_refused(noun):
 
 @pytest.mark.parametrize("noun", NOUNS)
 def test_handle_that_is_closed_or_of_another_kind_is_refused(noun):
-    """Each function of a noun gets a closed handle, and one of everything else."""
+    """Each function of a noun gets a closed handle, and a handle of every other kind."""
     handles, calls, memory = {}, Calls(noun), ctypes.create_string_buffer(64)
     for each in NOUNS:
         handles[each] = c_void_p()
@@ -178,7 +178,7 @@ def test_handle_that_is_closed_or_of_another_kind_is_refused(noun):
 
 
 def statuses_with(calls, valid, options):
-    """Return which statuses the functions that take options return with these."""
+    """Return the statuses of all functions that take options, with these options."""
     return {status_with(calls, valid, verb, -2, options) for verb in ("size", *MAKING)}
 
 
@@ -190,12 +190,12 @@ def test_options_of_impossible_size_are_refused(calls, valid):
 
 
 def newer(kind, **fields):
-    """Return a struct of a later version, which has a field more."""
+    """Return a struct of a later version, which has one more field."""
     later = type("Newer", (kind,), {"_fields_": [("more", c_uint64)]})
     return later(struct_size=ctypes.sizeof(later), **fields)
 
 
-def test_options_of_a_later_version_are_accepted_if_what_is_new_is_zero(calls, row, name):
+def test_options_of_a_later_version_are_accepted_if_the_new_field_is_zero(calls, row, name):
     handle, options_pointer = c_void_p(), POINTER(calls.options_type)
     for fields, status in (({"more": 0}, OK), ({"more": 1}, UNSUPPORTED)):
         options = newer(calls.options_type, **row.c_options, **fields)
@@ -213,7 +213,7 @@ def test_info_of_impossible_size_is_refused(calls, valid):
         assert bytes(info) == bytes(calls.info_type(struct_size=size))
 
 
-def test_info_of_a_later_version_is_filled_as_far_as_it_is_known(calls, valid):
+def test_known_fields_of_an_info_of_a_later_version_are_filled(calls, valid):
     handle = valid["stat"][0]
     info = newer(calls.info_type, more=77)
     assert calls.stat(handle, ctypes.cast(byref(info), POINTER(calls.info_type))) == OK
@@ -259,7 +259,7 @@ def test_outputs_are_untouched_after_an_error(calls, row, name):
 # --- waits ------------------------------------------------------------------------------------------------------------
 
 WAITS = [(noun, verb) for noun in NOUNS for verb, takes in Calls(noun).table.items() if c_int64 in takes]
-# The flags of their own that calls have besides SHMKIT_INTERRUPTIBLE.
+# The flags of a call besides SHMKIT_INTERRUPTIBLE.
 WAIT_FLAGS = {("barrier", "wait"): 2, ("queue", "put_many"): 0x200000}
 
 

@@ -1,4 +1,4 @@
-"""The life of an object of any class: unlink, close, close while a thread waits in it, a second __init__, its end."""
+"""The life of an object of any class: unlink, close (also during a wait), a second __init__, collection, fork."""
 
 import contextlib
 import gc
@@ -30,14 +30,14 @@ def test_unlink_removes_the_name_once(noun, name, path):
         assert_same(one, same)
 
 
-def test_closed_object_is_unlinked(noun, name, path):
+def test_closed_object_can_be_unlinked(noun, name, path):
     one = noun.make(name=name)
     one.close()
     one.unlink()
     assert not path.exists()
 
 
-def test_unlink_leaves_what_has_the_name_by_now(noun, name, path):
+def test_unlink_keeps_a_newer_object_of_the_same_name(noun, name, path):
     with closing(noun.make(name=name)) as one:
         one.unlink()
         with closing(noun.make(name=name, create=True)) as other:
@@ -60,7 +60,7 @@ def test_unlink_without_a_name_does_nothing(one):
 # --- close ------------------------------------------------------------------------------------------------------------
 
 
-def test_table_knows_what_a_closed_object_still_does(noun):
+def test_table_names_public_methods_alone(noun):
     assert set(noun.calls) | set(noun.after_close) <= noun.public()
 
 
@@ -71,11 +71,11 @@ def test_closed_object_refuses_every_call(one):
     assert one.close() is None
     assert (one.name, one.offset) == (name, offset)
     for called, call in calls.items():
-        told = noun.after_close.get(called, CLOSED)
-        if told == CLOSED:
+        result = noun.after_close.get(called, CLOSED)
+        if result == CLOSED:
             refused(ValueError, CLOSED, call, match=f"closed {noun.kind.__name__}")
         else:
-            assert told is ... or call() is told
+            assert result is ... or call() is result
     for call in noun.other_calls:
         refused(ValueError, CLOSED, call, one, match=f"closed {noun.kind.__name__}")
 
@@ -100,18 +100,19 @@ def test_closing_one_handle_leaves_the_others(one):
 
 @pytest.fixture
 def blocked(one):
-    """Return a function that has a thread block in the object until it is called.
+    """Block a thread in the object, and return a function that wakes the thread.
 
-    It takes another handle, wakes the thread through it, and returns what came of the blocked call.
+    The function wakes the thread by another handle. It returns the result of the blocked call (or the status of its
+    error) and the other handle.
     """
-    waiting, told = row_of(one).waiting, []
+    waiting, results = row_of(one).waiting, []
     other = pickle.loads(pickle.dumps(one))
 
     def work():
         try:
-            told.append(waiting.block(one))
+            results.append(waiting.block(one))
         except ValueError as error:
-            told.append(error.status)
+            results.append(error.status)
 
     waiting.occupy(other)
     thread = threading.Thread(target=work)
@@ -119,44 +120,44 @@ def blocked(one):
     wait_until(lambda: waiting.is_blocked(other))
 
     def wake():
-        assert told == []
+        assert results == []
         waiting.wake(other)
         thread.join()
-        return told[0], other
+        return results[0], other
 
     yield wake
     other.close()
 
 
 def expected(one):
-    """Return what a blocked call returns, or the status that it raises, if its handle is closed meanwhile."""
+    """Return the result of a blocked call, or the status of its error, if its handle is closed meanwhile."""
     result = row_of(one).waiting.result
     return CLOSED if result is None else result
 
 
-def test_call_that_is_blocked_while_the_object_is_closed_ends_with_an_error(one, blocked):
+def test_blocked_call_returns_its_result_or_fails_if_the_object_is_closed(one, blocked):
     one.close()
     noun = row_of(one)
     refused(ValueError, INVALID, one.__init__, *noun.arguments(), **noun.options)
-    told, other = blocked()
-    assert told == expected(one)
-    if told == CLOSED:
-        assert_same(other, other)  # it has given back what it got
+    result, other = blocked()
+    assert result == expected(one)
+    if result == CLOSED:
+        assert_same(other, other)  # the call released what it had acquired
     noun.kind.__init__(one, *noun.arguments(), **noun.options)
     assert_same(one, one)
 
 
-def test_call_that_is_blocked_while_the_object_is_initialised_again_ends_with_an_error(one, blocked):
+def test_blocked_call_returns_its_result_or_fails_if_the_object_is_initialised_again(one, blocked):
     noun = row_of(one)
     one.__init__(*noun.arguments(), **noun.options)
-    told, other = blocked()
-    assert told == expected(one)
+    result, other = blocked()
+    assert result == expected(one)
     unused = other.stat()
     assert_same(one, one)
     assert other.stat() == unused
 
 
-def test_signal_ends_a_blocked_call_of_a_closed_object_with_what_its_handler_raises(one):
+def test_exception_of_a_signal_handler_ends_a_blocked_call_of_a_closed_object(one):
     waiting = row_of(one).waiting
     other = pickle.loads(pickle.dumps(one))
     occupied = threading.Event()
@@ -193,7 +194,7 @@ def test_object_closed_twice_while_a_call_is_blocked_leaves_no_descriptor_open(n
             noun.waiting.block(one)
 
     arguments = noun.arguments()
-    with closing(noun.kind(*arguments, **noun.options)):  # the arena stays
+    with closing(noun.kind(*arguments, **noun.options)):  # creates the arena, which stays
         pass
     unused = descriptors()
     one = noun.kind(*arguments, **noun.options, name=name)
@@ -214,10 +215,10 @@ def test_object_closed_twice_while_a_call_is_blocked_leaves_no_descriptor_open(n
     assert descriptors() == unused
 
 
-# --- __init__ a second time, and the end ------------------------------------------------------------------------------
+# --- a second __init__, and collection --------------------------------------------------------------------------------
 
 
-def test_second_init_makes_another_object(noun, name):
+def test_second_init_creates_another_object(noun, name):
     one = noun.make()
     unused = one.stat()
     use(one)
@@ -230,7 +231,7 @@ def test_second_init_makes_another_object(noun, name):
     one.close()
 
 
-def test_object_can_be_referred_to_weakly_and_ends_with_its_last_reference(noun):
+def test_object_supports_weak_references_and_ends_with_its_last_reference(noun):
     one = noun.make()
     seen = weakref.ref(one)
     assert seen() is one
@@ -239,9 +240,9 @@ def test_object_can_be_referred_to_weakly_and_ends_with_its_last_reference(noun)
     assert seen() is None
 
 
-def test_subclass_has_a_constructor_of_its_own(noun):
+def test_subclass_may_have_its_own_constructor(noun):
     class Own(noun.kind):
-        """Takes something else."""
+        """Takes a number instead."""
 
         def __init__(self, number):
             super().__init__(*noun.arguments(), **noun.options)
@@ -262,22 +263,22 @@ def test_subclass_has_a_constructor_of_its_own(noun):
 
 
 def test_repr_names_the_class_and_the_place(one):
-    told = repr(one)
-    assert type(one).__name__ in told
+    text = repr(one)
+    assert type(one).__name__ in text
     if one.name is not None:
-        assert repr(one.name) in told
+        assert repr(one.name) in text
     if one.offset is not None:
-        assert str(one.offset) in told
-    assert "closed" not in told
+        assert str(one.offset) in text
+    assert "closed" not in text
 
 
-def test_repr_of_a_closed_object_says_so(one):
+def test_repr_of_a_closed_object_contains_closed(one):
     one.close()
     assert type(one).__name__ in repr(one)
     assert "closed" in repr(one)
 
 
-def test_repr_of_an_object_that_was_never_initialised_says_closed(noun):
+def test_repr_of_an_object_that_was_never_initialised_contains_closed(noun):
     one = noun.kind.__new__(noun.kind)
     assert noun.kind.__name__ in repr(one)
     assert "closed" in repr(one)
@@ -291,14 +292,14 @@ def test_forked_child_uses_the_object_of_its_parent(one, fork):
 
     def work(child):
         use(one)
-        child.say(one.stat())
+        child.send(one.stat())
         child.pause()
         use(one)
         one.close()
         child.pause()
 
     child = fork(work)
-    assert child.said() == one.stat() != unused
+    assert child.receive() == one.stat() != unused
     used = one.stat()
     child.go()
     wait_until(lambda: one.stat() != used)
@@ -307,29 +308,29 @@ def test_forked_child_uses_the_object_of_its_parent(one, fork):
     assert_same(one, one)
 
 
-def test_object_closed_in_the_parent_lives_on_in_the_child(one, fork):
+def test_object_closed_in_the_parent_works_in_the_child(one, fork):
     def work(child):
         child.pause()
         unused = one.stat()
         use(one)
-        child.say(one.stat() != unused)
+        child.send(one.stat() != unused)
 
     child = fork(work)
     one.close()
     child.go()
-    assert child.said() is True
+    assert child.receive() is True
     child.end()
 
 
-def test_unnamed_objects_made_after_a_fork_are_not_shared(noun, fork):
+def test_unnamed_objects_created_after_a_fork_are_not_shared(noun, fork):
     def work(child):
         own = noun.make()
         use(own)
-        child.say()
+        child.send()
         child.pause()
 
     child = fork(work)
-    child.said()
+    child.receive()
     with closing(noun.make()) as one, closing(noun.make()) as fresh:
         assert one.stat() == fresh.stat()
     child.go()

@@ -1,4 +1,4 @@
-"""The count of calls in progress of shmkit/_object.pxd: a call, or close(), held up at each atomic operation."""
+"""The count of calls in progress in shmkit/_object.pxd: another operation runs at each atomic operation of a call."""
 
 import pathlib
 import re
@@ -9,7 +9,7 @@ import pytest
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 
-# `held_up` runs an operation, and `meanwhile` runs another one before the former's atomic operation number `at`.
+# Runs an operation of `held_up`. Before its atomic operation number `at` it runs the operation `meanwhile`.
 HARNESS = r"""
 #include <assert.h>
 #include <stddef.h>
@@ -111,7 +111,7 @@ int main(void)
 
 
 @pytest.mark.cython
-def test_handle_is_closed_once_and_by_the_last_call_wherever_another_one_is_held_up(tmp_path):
+def test_last_call_closes_the_handle_once_wherever_another_call_is_delayed(tmp_path):
     pxd = (ROOT / "cython/shmkit/_object.pxd").read_text()
     counts = textwrap.dedent(re.search(r'cdef extern from \*:\n    """\n(.*?)    """', pxd, re.DOTALL)[1])
     source, program = tmp_path / "counts.c", tmp_path / "counts"

@@ -1,4 +1,4 @@
-"""The life cycle of every noun through ctypes: size, create, open, fd, segment, unlink, close; what each refuses."""
+"""The life cycle of every noun through ctypes: size, create, open, fd, segment, unlink, close, and their errors."""
 
 import itertools
 import os
@@ -15,7 +15,7 @@ from capi import CLOSED, EXISTS, HEADER, INVALID, LIB, NOT_FOUND, OK, WRONG_KIND
 UNTRUSTED = -7
 TRUST, EXCLUSIVE = 0x20000, 0x100000
 NOUNS = re.findall(r"shmkit_(\w+)_create_at\(", HEADER)
-# Options with which each noun is made.
+# Options that create an object of each noun.
 OPTIONS = {row.noun: row.c_options for row in reversed(ROWS)}
 
 
@@ -27,19 +27,19 @@ def row(request):
 
 @pytest.fixture
 def calls(row):
-    """Return its functions."""
+    """Return the functions of the noun."""
     return Calls(row.noun)
 
 
 @pytest.fixture
 def given(calls, row):
-    """Return the options that make it."""
+    """Return the options that create an object."""
     return calls.options(**row.c_options)
 
 
 @pytest.fixture
 def segment(shm):
-    """Return the handle of a full segment in which it fits."""
+    """Return the handle of a managed segment in which the object fits."""
     segment = c_void_p()
     assert LIB.shmkit_segment_open(shm.name.encode(), 0, None, byref(segment)) == OK
     yield segment
@@ -48,7 +48,7 @@ def segment(shm):
 
 @pytest.fixture
 def handle(calls, given):
-    """Return the handle of one without a name."""
+    """Return the handle of an unnamed object."""
     handle = c_void_p()
     assert calls.create(None, given, byref(handle)) == OK
     yield handle
@@ -57,7 +57,7 @@ def handle(calls, given):
 
 @pytest.fixture
 def named(calls, given, name):
-    """Return the handle of one that has the name `name`.object."""
+    """Return the handle of an object named `name`.object."""
     handle = c_void_p()
     assert calls.create(f"{name}.object".encode(), given, byref(handle)) == OK
     yield handle
@@ -81,7 +81,7 @@ def test_every_noun_has_a_row():
 # --- places -----------------------------------------------------------------------------------------------------------
 
 
-def test_size_is_that_of_the_table(calls, row, given):
+def test_size_is_the_one_in_the_table(calls, row, given):
     size = c_uint64(77)
     assert calls.size(given, byref(size)) == OK
     assert size.value == row.size
@@ -90,7 +90,7 @@ def test_size_is_that_of_the_table(calls, row, given):
     assert size.value == row.size
 
 
-def test_name_is_created_and_opened(calls, row, other, name, path):
+def test_named_object_is_created_and_opened(calls, row, other, name, path):
     given = calls.options(**row.c_options)
     c_name, first, second, third = name.encode(), c_void_p(), c_void_p(), c_void_p()
     assert calls.open(c_name, given, byref(first)) == NOT_FOUND
@@ -124,7 +124,7 @@ def test_open_or_create_creates(calls, given, name, path):
     assert calls.close(handle) == OK
 
 
-def test_directory_is_where_the_file_is_made(calls, row, name, tmp_path):
+def test_file_is_created_in_the_given_directory(calls, row, name, tmp_path):
     handle, options = c_void_p(), calls.options(**row.c_options, directory=bytes(tmp_path))
     assert calls.create(name.encode(), options, byref(handle)) == OK
     assert (tmp_path / name).is_file()
@@ -140,7 +140,7 @@ def test_impossible_name_is_refused(calls, given):
         assert handle.value == 77
 
 
-def test_offset_is_created_and_opened(calls, row, other, shm, segment):
+def test_placed_object_is_created_and_opened(calls, row, other, shm, segment):
     given = calls.options(**row.c_options)
     first, second, third, home = c_void_p(), c_void_p(), c_void_p(), c_void_p()
     assert calls.open_at(segment, 64, None, byref(first)) == NOT_FOUND
@@ -157,7 +157,7 @@ def test_offset_is_created_and_opened(calls, row, other, shm, segment):
         use(one)
     infos = {bytes(calls.info(handle)) for handle in (first, second, third)}
     assert len(infos | {unused}) == 2
-    # What is handed over, and has a name, is the segment.
+    # fd() and unlink() fail: the descriptor and the name belong to the segment.
     assert calls.fd(first, byref(c_int32()), byref(c_uint64())) == INVALID
     assert calls.unlink(first) == INVALID
     assert calls.segment(first, byref(home)) == OK
@@ -192,7 +192,7 @@ def test_plain_segment_is_refused(calls, given):
     assert calls.create_at(plain, 64, given, byref(handle)) == CLOSED
 
 
-def test_other_options_than_it_was_made_with_are_refused(calls, row, name, named):
+def test_options_that_contradict_an_existing_object_are_refused(calls, row, name, named):
     same = c_void_p(77)
     if row.c_contradiction:
         options = calls.options(**row.c_contradiction)
@@ -208,10 +208,10 @@ def test_descriptor_and_offset_open_it(calls, row, other, handle):
     assert bytes(calls.info(same)) == bytes(calls.info(handle))
     assert calls.segment(same, byref(home)) == OK
     if not row.own_file:
-        # What it stands in is the arena of this process.
+        # The object is stored in the arena of this process.
         assert calls.open_at(home, offset, None, byref(arena)) == OK
         assert calls.close(arena) == OK
-    # In the arena it has no name to lose; a file of its own has one that is not there.
+    # An object in the arena cannot be unlinked. An unnamed file of its own has no name to remove, which is OK.
     assert calls.unlink(same) == calls.unlink(handle) == (OK if row.own_file else INVALID)
     assert calls.close(same) == OK
     same.value = None
@@ -220,12 +220,12 @@ def test_descriptor_and_offset_open_it(calls, row, other, handle):
     assert calls.open_fd(-1, 0, None, byref(same)) == INVALID
     assert other.open_fd(fd, offset, None, byref(same)) == WRONG_KIND
     assert same.value is None
-    # The descriptor is the handle's.
+    # The descriptor belongs to the handle and stays open.
     assert LIB.shmkit_segment_close(home) == OK
     os.fstat(fd.value)
 
 
-def test_handle_that_was_opened_by_descriptor_knows_no_name(calls, named):
+def test_handle_that_was_opened_by_descriptor_has_no_name(calls, named):
     fd, offset, same = c_int32(), c_uint64(), c_void_p()
     assert calls.fd(named, byref(fd), byref(offset)) == OK
     assert calls.open_fd(fd, 64, None, byref(same)) == INVALID
@@ -236,18 +236,18 @@ def test_handle_that_was_opened_by_descriptor_knows_no_name(calls, named):
     assert calls.close(same) == OK
 
 
-def test_object_of_another_user_needs_trust(name, as_nobody):
+def test_object_of_another_user_needs_trust(name, as_other_user):
     code = """
         import sys
         from nouns import ROWS
-        become_nobody()
+        become_other_user()
         made = [row.make(name=f"{sys.argv[1]}-{number}", mode=0o666) for number, row in enumerate(ROWS)]
         print("made", flush=True)
         sys.stdin.read(1)
         for one in made:
             one.unlink()
     """
-    with as_nobody.start(code, name) as process:
+    with as_other_user.start(code, name) as process:
         assert process.stdout.readline() == "made\n"
         for number, row in enumerate(ROWS):
             calls, c_name, handle = Calls(row.noun), f"{name}-{number}".encode(), c_void_p()
@@ -257,5 +257,5 @@ def test_object_of_another_user_needs_trust(name, as_nobody):
         assert process.communicate("x") == ("", "")
 
 
-def test_segment_does_not_close_an_object(handle):
+def test_segment_close_refuses_the_handle_of_an_object(handle):
     assert LIB.shmkit_segment_close(handle) == WRONG_KIND

@@ -1,4 +1,4 @@
-"""Objects of every class are pickled: copies, what has gone meanwhile, subclasses; and other processes get them."""
+"""Objects of every class are pickled: copies, subclasses, objects that are gone, and other processes."""
 
 import copy
 import os
@@ -14,7 +14,7 @@ from test_object_places import other_than
 CLOSED, WRONG_KIND, NOT_FOUND = -2, -3, -4
 
 
-def test_every_protocol_gives_another_handle(one):
+def test_every_protocol_returns_another_handle(one):
     for protocol in range(pickle.HIGHEST_PROTOCOL + 1):
         with closing(pickle.loads(pickle.dumps(one, protocol))) as same:
             assert (type(same), same.name, same.offset) == (type(one), one.name, one.offset)
@@ -40,8 +40,8 @@ def test_pickling_takes_no_descriptor(noun):
     assert [each for each in range(100) if same[each].stat() != unused] == [7]
 
 
-def test_place_that_was_pickled_is_not_used_again(noun):
-    """Else the next object here would be the one that others have heard of."""
+def test_place_of_a_pickled_object_is_not_used_again(noun):
+    """Otherwise, a pickle of the closed object would open the next object at its place."""
     if noun.own_file:
         return
     one = noun.make()
@@ -71,12 +71,12 @@ def test_segment_and_object_are_pickled_together(noun, name):
 
 # --- subclasses -------------------------------------------------------------------------------------------------------
 
-# A subclass of each class, where pickle finds it by its name.
+# A subclass of each class, which pickle finds by its name.
 SUBCLASSES = {}
 
 
 def define(noun):
-    """Define a subclass whose constructor takes something else, which unpickling does not call."""
+    """Define a subclass with another constructor, which unpickling does not call."""
 
     def init(self, number):
         noun.kind.__init__(self, *noun.arguments(), **noun.options)
@@ -112,7 +112,7 @@ def test_class_itself_has_no_attributes(one):
     assert one.__reduce__()[-1] is None
 
 
-# --- what cannot be found ---------------------------------------------------------------------------------------------
+# --- objects that cannot be found -------------------------------------------------------------------------------------
 
 
 def test_name_that_is_gone_is_not_found(noun, name):
@@ -142,7 +142,7 @@ def test_name_of_another_kind_is_refused(noun, name):
             another.unlink()
 
 
-def test_unnamed_objects_end_with_their_sender(run):
+def test_unnamed_objects_of_an_ended_process_are_not_found(run):
     out = run("""
         import pickle
         from nouns import ROWS
@@ -164,7 +164,7 @@ def test_unnamed_object_of_another_pid_namespace_is_not_found(noun, monkeypatch)
             pickle.loads(pickled)
 
 
-def test_object_of_a_closed_segment_is_not_pickled(noun, name):
+def test_object_of_a_closed_segment_cannot_be_pickled(noun, name):
     with SharedMemory(name, create=True, size=1 << 17, managed=True) as shm:
         one = noun.make(segment=shm, offset=0)
         shm.unlink()
@@ -176,7 +176,7 @@ def test_object_of_a_closed_segment_is_not_pickled(noun, name):
 
 # --- other processes --------------------------------------------------------------------------------------------------
 
-# `objects(shm, name)` makes an object of each class at each place; `seen(one)` is what two processes must agree on.
+# `objects(shm, name)` creates an object of each class at each place. `seen(one)` must be equal in both processes.
 TRAVEL = """
 import contextlib, multiprocessing, sys
 from nouns import ROWS, use
@@ -211,17 +211,17 @@ def receive(connection):
             one.close()
 
 def compare(objects, connection):
-    '''Compare what both see in the beginning, when the child has used all of them, and when this process has.'''
+    '''Compare what both processes see at first, after the child has used all objects, and after this process has.'''
     unused = [seen(one) for one in objects]
     print([one for one, other in zip(unused, connection.recv()) if one != other])
     connection.send(None)
-    told, used = connection.recv(), [seen(one) for one in objects]
-    print([one for one, other in zip(used, told) if one != other], [one for one in used if one in unused])
+    theirs, used = connection.recv(), [seen(one) for one in objects]
+    print([one for one, other in zip(used, theirs) if one != other], [one for one in used if one in unused])
     for one in objects:
         use(one)
     connection.send(None)
-    told, again = connection.recv(), [seen(one) for one in objects]
-    print([one for one, other in zip(again, told) if one != other], [one for one in again if one in used])
+    theirs, again = connection.recv(), [seen(one) for one in objects]
+    print([one for one, other in zip(again, theirs) if one != other], [one for one in again if one in used])
 
 if __name__ == "__main__":
     how, method, name = sys.argv[1:]
@@ -251,6 +251,6 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
 @pytest.mark.parametrize("how", ["argument", "message"])
 def test_objects_reach_another_process(run, name, how, method):
-    """As arguments of a process that is started, and by a pipe to one that runs already, which has none of them."""
+    """Send the objects as arguments of a new process, and by a pipe to a running process that has none of them."""
     rounds = 1 if how == "argument" else 2
     assert run(TRAVEL, how, method, name).out == "[]\n[] []\n[] []\n" * rounds + "0\n"

@@ -1,13 +1,13 @@
-"""Objects of every class at every place: without a name, by name, in a segment; and what stands there already.
+"""Objects of every class at every place: unnamed, named, in a segment; and places that are in use.
 
-What contradicts itself: test_object_arguments.py.
+Contradictory arguments: test_object_arguments.py.
 """
 
 import os
 from contextlib import closing
 
 import shmkit
-from conftest import NOBODY, refused
+from conftest import OTHER_USER, refused
 from nouns import ROWS, assert_same, classes, use
 from shmkit import Lock, SharedMemory
 
@@ -24,7 +24,7 @@ def test_every_class_has_a_row():
     assert {row.kind for row in ROWS} == classes()
 
 
-# --- without a name, by name ------------------------------------------------------------------------------------------
+# --- unnamed and named ------------------------------------------------------------------------------------------------
 
 
 def test_object_works_at_every_place(one):
@@ -38,7 +38,7 @@ def test_object_without_arguments_has_no_name(noun):
         assert SharedMemory.names() == []
 
 
-def test_name_is_created_and_opened(noun, name, path):
+def test_named_object_is_created_and_opened(noun, name, path):
     refused(FileNotFoundError, NOT_FOUND, noun.make, name=name, create=False)
     with closing(noun.make(name=name, create=True)) as made:
         assert (made.name, made.offset) == (name, None)
@@ -51,13 +51,13 @@ def test_name_is_created_and_opened(noun, name, path):
         made.unlink()
 
 
-def test_name_is_created_where_create_is_none(noun, name):
+def test_create_none_creates_or_opens_a_name(noun, name):
     with closing(noun.make(name=name)) as one:
         assert SharedMemory.names() == [name]
         one.unlink()
 
 
-def test_leading_slash_does_not_count(noun, name):
+def test_leading_slash_is_ignored(noun, name):
     with closing(noun.make(name=name)) as one, closing(noun.make(name="/" + name, create=False)) as other:
         assert one.name == other.name == name
         assert_same(one, other)
@@ -70,7 +70,7 @@ def test_name_may_have_255_bytes(noun):
         one.unlink()
 
 
-def test_directory_is_where_the_file_is_made(noun, name, tmp_path):
+def test_file_is_created_in_the_given_directory(noun, name, tmp_path):
     for directory in (tmp_path, str(tmp_path), bytes(tmp_path)):
         with closing(noun.make(name=name, directory=directory)) as one:
             assert (tmp_path / name).is_file()
@@ -80,7 +80,7 @@ def test_directory_is_where_the_file_is_made(noun, name, tmp_path):
     refused(FileNotFoundError, NOT_FOUND, noun.make, name=name, directory=tmp_path / "none")
 
 
-def test_mode_is_exact_whatever_the_umask(noun, name, path):
+def test_mode_does_not_depend_on_the_umask(noun, name, path):
     before = os.umask(0o077)
     try:
         for mode in (0o600, 0o640, 0o666, 0o777):
@@ -91,7 +91,7 @@ def test_mode_is_exact_whatever_the_umask(noun, name, path):
         os.umask(before)
 
 
-def test_participants_are_from_1_to_4096(noun, name):
+def test_participants_may_be_1_to_4096(noun, name):
     for participants in (1, 9, 4096):
         with closing(noun.make(name=name, participants=participants)) as one:
             assert_same(one, one)
@@ -112,7 +112,7 @@ def test_unnamed_objects_share_a_descriptor(noun):
 # --- in a segment -----------------------------------------------------------------------------------------------------
 
 
-def test_offset_is_created_and_opened(noun, shm):
+def test_placed_object_is_created_and_opened(noun, shm):
     end = 192 + noun.size
     refused(FileNotFoundError, NOT_FOUND, noun.make, segment=shm, offset=192, create=False)
     one = noun.make(segment=shm, offset=192)
@@ -160,7 +160,7 @@ def test_misaligned_offset_is_refused(noun, shm):
     assert not any(shm.buf)
 
 
-def test_offset_that_came_by_growth_is_used(noun):
+def test_offset_in_a_grown_segment_is_accepted(noun):
     with SharedMemory(create=True, size=64, anonymous=True, managed=True, capacity=1 << 20) as shm:
         refused(ValueError, INVALID, noun.make, segment=shm, offset=1 << 16)
         shm.resize(1 << 18)
@@ -168,7 +168,7 @@ def test_offset_that_came_by_growth_is_used(noun):
             assert_same(one, one)
 
 
-def test_built_in_lock_is_that_of_its_segment(shm):
+def test_built_in_lock_is_the_lock_of_its_segment(shm):
     with closing(Lock(segment=shm)) as one, closing(Lock(segment=shm, create=False)) as other:
         assert (one.name, one.offset) == (None, None)
         assert_same(one, shm.lock)
@@ -182,7 +182,7 @@ def test_other_classes_are_not_built_in(noun, shm):
         refused(ValueError, INVALID, noun.make, segment=shm, match="pass offset")
 
 
-def test_lock_is_built_into_open_writable_full_segments_alone(shm):
+def test_built_in_lock_needs_an_open_writable_managed_segment(shm):
     with SharedMemory(create=True, size=4096, anonymous=True) as plain:
         refused(ValueError, WRONG_KIND, Lock, segment=plain)
     with SharedMemory(shm.name, readonly=True) as reader:
@@ -192,16 +192,16 @@ def test_lock_is_built_into_open_writable_full_segments_alone(shm):
     refused(ValueError, CLOSED, lambda: reader.lock, match="closed")
 
 
-# --- what stands there already ----------------------------------------------------------------------------------------
+# --- places in use ----------------------------------------------------------------------------------------------------
 
 
-def test_options_of_an_existing_one_must_match(noun, name, shm):
+def test_options_must_match_an_existing_object_unless_create_is_false(noun, name, shm):
     for how in ({"name": name}, {"segment": shm, "offset": 0}):
         place = {"name": shm.name + ".object"} if "name" in how else how
         with closing(noun.make(**place)) as one:
             for other in noun.contradictions:
                 refused(ValueError, INVALID, noun.make, **place, **other)
-                with closing(noun.make(**place, **other, create=False)) as same:  # for what it is
+                with closing(noun.make(**place, **other, create=False)) as same:  # create=False ignores them
                     assert_same(one, same)
             one.unlink()
 
@@ -233,7 +233,7 @@ def test_plain_segment_is_refused(noun, name):
         plain.unlink()
 
 
-def test_segment_is_no_object(noun, shm):
+def test_segment_is_not_opened_as_an_object(noun, shm):
     for create in (None, False):
         refused(ValueError, WRONG_KIND, noun.make, name=shm.name, create=create)
 
@@ -281,16 +281,16 @@ def test_symbolic_link_is_refused(noun, name, path):
     path.unlink()
 
 
-# --- who may, and whether there is room -------------------------------------------------------------------------------
+# --- permission and space ---------------------------------------------------------------------------------------------
 
 
-def test_file_of_another_user_needs_trust_and_permission(name, path, as_nobody):
-    """Of each class: one that only its owner may open, one that all may, and one that the other user makes."""
+def test_file_of_another_user_needs_trust_and_permission(name, path, as_other_user):
+    """Three objects of each class: private, open to all users, and created by the other user."""
     code = """
         import os, sys
         from contextlib import closing
         from nouns import ROWS, use
-        become_nobody()
+        become_other_user()
         def status(call, **how):
             try:
                 call(**how).close()
@@ -313,13 +313,13 @@ def test_file_of_another_user_needs_trust_and_permission(name, path, as_nobody):
         made.append(noun.make(name=f"{name}-private-{number}"))
         made.append(noun.make(name=f"{name}-public-{number}", mode=0o666))
     unused = [one.stat() for one in made]
-    with as_nobody.start(code, name) as process:
-        told = [process.stdout.readline() for _ in range(2 * len(ROWS) + 1)]
-        assert told == [f"{PERMISSION} {PERMISSION}\n", f"{UNTRUSTED} {UNTRUSTED}\n"] * len(ROWS) + ["made\n"]
+    with as_other_user.start(code, name) as process:
+        lines = [process.stdout.readline() for _ in range(2 * len(ROWS) + 1)]
+        assert lines == [f"{PERMISSION} {PERMISSION}\n", f"{UNTRUSTED} {UNTRUSTED}\n"] * len(ROWS) + ["made\n"]
         for number, noun in enumerate(ROWS):
             foreign = f"{name}-foreign-{number}"
             for create in (None, False):
-                how = {"name": foreign, "create": create, "match": f"belongs to user {NOBODY}"}
+                how = {"name": foreign, "create": create, "match": f"belongs to user {OTHER_USER}"}
                 refused(PermissionError, UNTRUSTED, noun.make, **how)
             with closing(noun.make(name=foreign, trust=True)) as one:
                 assert_same(one, one)
@@ -331,11 +331,11 @@ def test_file_of_another_user_needs_trust_and_permission(name, path, as_nobody):
         one.close()
 
 
-def test_readonly_file_is_refused(name, path, as_nobody):
+def test_readonly_file_is_refused(name, path, as_other_user):
     code = """
         import sys
         from nouns import ROWS
-        become_nobody()
+        become_other_user()
         for number, noun in enumerate(ROWS):
             try:
                 noun.make(name=f"{sys.argv[1]}-{number}", create=False, trust=True)
@@ -343,14 +343,14 @@ def test_readonly_file_is_refused(name, path, as_nobody):
                 print(error.status)
     """
     made = [noun.make(name=f"{name}-{number}", mode=0o444) for number, noun in enumerate(ROWS)]
-    assert as_nobody(code, name).out == f"{PERMISSION}\n" * len(ROWS)
+    assert as_other_user(code, name).out == f"{PERMISSION}\n" * len(ROWS)
     for one in made:
         one.unlink()
         one.close()
 
 
 def test_full_file_system_is_an_error(name, on_small_file_system):
-    """Objects without a name are made elsewhere."""
+    """Unnamed objects need no space in this file system."""
     code = """
         import sys
         from nouns import ROWS, use

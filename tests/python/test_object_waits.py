@@ -1,4 +1,4 @@
-"""Every call that blocks: signals end its wait where their handler raises, and otherwise never."""
+"""Every call that blocks: a signal ends the wait if its handler raises, and only then."""
 
 import contextlib
 import os
@@ -9,7 +9,7 @@ import traceback
 from contextlib import closing
 
 import pytest
-from child import HUNG, wait_until
+from child import HANG_SECONDS, wait_until
 from nouns import use
 from shmkit import Forked, OwnerDied
 from waits import WAITS, figures, is_asleep
@@ -28,7 +28,7 @@ def raise_alarm(*_):
 
 
 def name_of(wait):
-    """Return the name of a test's case."""
+    """Return the name of a test case."""
     return f"{wait.name}: {next(iter(wait.calls))}"
 
 
@@ -46,9 +46,10 @@ def wait(request):
 
 @pytest.fixture(params=["process", "thread"])
 def occupied(request, fork):
-    """Return a function that occupies an object and forks a child, which does `work` and gets a function to wake it.
+    """Return a function that occupies an object and forks a child that runs `work`.
 
-    This process occupies the object, or a thread of the child does.
+    This process or a thread of the child occupies the object. The function returns the child and a function that wakes
+    it.
     """
 
     def occupied(wait, one, work):
@@ -100,21 +101,21 @@ def test_exception_from_a_signal_handler_ends_the_wait(case, occupied):
             before = figures(one)
             for error in (KeyboardInterrupt, Alarm, Alarm):
                 with pytest.raises(error):
-                    child.say("blocks")
+                    child.send("blocks")
                     wait.block(one, text)
                 assert figures(one) == before
-            # A condition counts them.
+            # A condition counts the interrupted waits as timeouts.
             assert getattr(one.stat(), "timeouts", 3) == 3
-            child.say("blocks")
+            child.send("blocks")
             wait.block(one, text)
 
     with closing(wait.make()) as one:
         child, wake = occupied(wait, one, work)
         for number in (signal.SIGINT, signal.SIGUSR1, signal.SIGUSR1):
-            assert child.said() == "blocks"
+            assert child.receive() == "blocks"
             await_block(wait, one, child.pid)
             os.kill(child.pid, number)
-        assert child.said() == "blocks"
+        assert child.receive() == "blocks"
         await_block(wait, one, child.pid)
         wake()
         child.end()
@@ -165,22 +166,22 @@ def test_fork_in_a_signal_handler_ends_the_call_of_the_child_only(case, occupied
 
 def test_signal_handler_that_returns_does_not_end_the_wait(wait, occupied):
     def work(child):
-        signal.signal(signal.SIGUSR1, lambda *_: child.say("ran"))
+        signal.signal(signal.SIGUSR1, lambda *_: child.send("ran"))
         with wait.around(one):
-            child.say("blocks")
+            child.send("blocks")
             wait.block(one, next(iter(wait.calls)))
-        child.say("woken")
+        child.send("woken")
 
     with closing(wait.make()) as one:
         child, wake = occupied(wait, one, work)
-        assert child.said() == "blocks"
+        assert child.receive() == "blocks"
         for _ in range(20):
             await_block(wait, one, child.pid)
             os.kill(child.pid, signal.SIGUSR1)
             os.kill(child.pid, signal.SIGCHLD)
-            assert child.said() == "ran"
+            assert child.receive() == "ran"
         wake()
-        assert child.said() == "woken"
+        assert child.receive() == "woken"
         child.end()
         assert_unused(one)
 
@@ -193,27 +194,27 @@ def test_signals_neither_shorten_nor_prolong_a_timeout(wait, occupied):
             signal.setitimer(signal.ITIMER_REAL, 0.005, 0.005)
             begun = time.monotonic()
             try:
-                told = wait.call(one, wait.timed.format(0.1))
+                result = wait.call(one, wait.timed.format(0.1))
             except Exception as error:
-                told = type(error)
+                result = type(error)
                 assert error.status == TIMEOUT
             waited = time.monotonic() - begun
             signal.setitimer(signal.ITIMER_REAL, 0)
-        assert told is wait.late
+        assert result is wait.after_timeout
         assert waited >= 0.1
         assert ran
-        child.say("timed out")
+        child.send("timed out")
         child.pause()
 
     with closing(wait.make()) as one:
         child, _ = occupied(wait, one, work)
-        assert child.said() == "timed out"
+        assert child.receive() == "timed out"
         child.kill()
 
 
 @contextlib.contextmanager
 def waiting_thread(wait, one, child):
-    """Have a thread of the child blocked before and after the block, and see it woken then."""
+    """Check that a thread of the child blocks before and after the with block, and that it is woken afterwards."""
     woken = []
 
     def block():
@@ -227,13 +228,13 @@ def waiting_thread(wait, one, child):
     yield thread
     await_block(wait, one, thread.native_id)
     assert woken == []
-    child.say("waits")
+    child.send("waits")
     thread.join()
     assert woken == [True]
 
 
 def test_waiting_thread_lets_the_main_thread_run_and_handle_signals(wait, occupied):
-    """Python runs handlers in the main thread, whichever thread the kernel has given the signal to."""
+    """Python runs signal handlers in the main thread, even if another thread received the signal."""
 
     def work(child):
         ran = []
@@ -245,30 +246,30 @@ def test_waiting_thread_lets_the_main_thread_run_and_handle_signals(wait, occupi
             assert ran == [threading.get_ident()]
             with pytest.raises(KeyboardInterrupt):
                 os.kill(os.getpid(), signal.SIGINT)
-                time.sleep(HUNG)
+                time.sleep(HANG_SECONDS)
 
     with closing(wait.make()) as one:
         child, wake = occupied(wait, one, work)
-        assert child.said() == "waits"
+        assert child.receive() == "waits"
         wake()
         child.end()
         assert_unused(one)
 
 
-@pytest.mark.parametrize("wait", [wait for wait in WAITS if not wait.alone], ids=name_of)
+@pytest.mark.parametrize("wait", [wait for wait in WAITS if not wait.single], ids=name_of)
 def test_interrupted_waiter_leaves_another_thread_waiting(wait, occupied):
     def work(child):
         signal.signal(signal.SIGINT, signal.default_int_handler)
         with waiting_thread(wait, one, child), wait.around(one), pytest.raises(KeyboardInterrupt):
-            child.say("blocks")
+            child.send("blocks")
             wait.block(one, next(iter(wait.calls)))
 
     with closing(wait.make()) as one:
         child, wake = occupied(wait, one, work)
-        assert child.said() == "blocks"
+        assert child.receive() == "blocks"
         await_block(wait, one, child.pid)
         os.kill(child.pid, signal.SIGINT)
-        assert child.said() == "waits"
+        assert child.receive() == "waits"
         wake()
         child.end()
         assert_unused(one)
@@ -276,35 +277,35 @@ def test_interrupted_waiter_leaves_another_thread_waiting(wait, occupied):
 
 @pytest.fixture
 def blocked(wait, fork):
-    """Return a function that returns a child which is blocked in an object."""
+    """Return a function that forks a child, waits until it blocks in an object, and returns the child."""
 
     def blocked(one):
         def work(child):
             signal.signal(signal.SIGINT, signal.default_int_handler)
             signal.signal(signal.SIGTERM, signal.SIG_DFL)
             with wait.around(one):
-                child.say("blocks")
+                child.send("blocks")
                 try:
                     wait.block(one, next(iter(wait.calls)))
                 except (KeyboardInterrupt, OwnerDied) as error:
-                    child.say(type(error))
+                    child.send(type(error))
 
         child = fork(work)
-        assert child.said() == "blocks"
+        assert child.receive() == "blocks"
         await_block(wait, one, child.pid)
         return child
 
     return blocked
 
 
-def test_killed_waiter_does_not_hold_up_the_others(wait, blocked):
-    """With multiprocessing.Event and Condition the living wait for ever."""
+def test_killed_waiter_does_not_delay_the_others(wait, blocked):
+    """In multiprocessing.Event and Condition, the other waiters would wait forever."""
     with closing(wait.make()) as one:
         wait.occupy(one)
-        if wait.alone:
+        if wait.single:
             for number in (signal.SIGTERM, signal.SIGKILL):
                 blocked(one).kill(number)
-                wait.mend(one)
+                wait.repair(one)
             living = blocked(one)
         else:
             first, living, last = blocked(one), blocked(one), blocked(one)
@@ -319,23 +320,23 @@ DYING = ("Lock", "RLock", "RWLock, written", "RWLock, read", "BoundedSemaphore",
 
 
 @pytest.mark.parametrize("wait", [wait for wait in WAITS if wait.name in DYING], ids=name_of)
-def test_waiter_after_an_interrupted_one_goes_on_when_the_occupant_dies(wait, blocked, fork):
+def test_waiter_behind_an_interrupted_one_continues_when_the_occupant_dies(wait, blocked, fork):
     def occupy(child):
         wait.occupy(one)
-        child.say("occupied")
+        child.send("occupied")
         child.pause()
 
     with closing(wait.make()) as one:
         occupant = fork(occupy)
-        assert occupant.said() == "occupied"
+        assert occupant.receive() == "occupied"
         interrupted = blocked(one)
         os.kill(interrupted.pid, signal.SIGINT)
-        assert interrupted.said() is KeyboardInterrupt
+        assert interrupted.receive() is KeyboardInterrupt
         interrupted.end()
         living = blocked(one)
         occupant.kill()
         if wait.raises_owner_died:
-            assert living.said() is OwnerDied
+            assert living.receive() is OwnerDied
         living.end()
 
 
@@ -347,12 +348,12 @@ def test_signal_handler_may_wake_the_wait_that_it_interrupts(wait, fork):
     def work(child):
         signal.signal(signal.SIGUSR1, lambda *_: wait.wake(one))
         wait.occupy(one)
-        child.say("blocks")
+        child.send("blocks")
         wait.block(one, next(iter(wait.calls)))
 
     with closing(wait.make()) as one:
         child = fork(work)
-        assert child.said() == "blocks"
+        assert child.receive() == "blocks"
         await_block(wait, one, child.pid)
         os.kill(child.pid, signal.SIGUSR1)
         child.end()

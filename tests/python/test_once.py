@@ -28,7 +28,7 @@ def waiting(once, fork, timeout=None):
     before = once.stat().waits
 
     def work(child):
-        child.say((once.begin(timeout), once.owner_died))
+        child.send((once.begin(timeout), once.owner_died))
         if not once.is_done():
             once.done()
 
@@ -43,12 +43,12 @@ def begun(fork):
 
     def begun(once):
         def work(child):
-            child.say(once.begin())
+            child.send(once.begin())
             child.pause()
             once.done()
 
         child = fork(work)
-        assert child.said() is True
+        assert child.receive() is True
         return child
 
     return begun
@@ -81,7 +81,7 @@ def test_processes_wait_until_it_is_done(once, begun, fork):
     assert once.stat().owner == child.pid
     others = [waiting(once, fork) for _ in range(2)]
     child.go()
-    assert [other.said() for other in others] == [(False, False)] * 2
+    assert [other.receive() for other in others] == [(False, False)] * 2
     assert once.is_done()
     child.end()
 
@@ -90,7 +90,7 @@ def test_given_back_undone_the_next_one_has_it(once, fork):
     assert once.begin()
     other = waiting(once, fork)
     once.abort()
-    assert other.said() == (True, False)
+    assert other.receive() == (True, False)
     other.end()
     assert once.begin() is False
 
@@ -112,7 +112,7 @@ def test_who_sleeps_when_it_dies_takes_over(once, begun, fork):
     child = begun(once)
     other = waiting(once, fork)
     child.kill()
-    assert other.said() == (True, True)
+    assert other.receive() == (True, True)
     other.end()
     assert once.is_done()
 
@@ -122,14 +122,14 @@ def test_a_killed_waiter_holds_up_nobody(once, fork):
     dying, living = waiting(once, fork), waiting(once, fork)
     dying.kill()
     once.done()
-    assert living.said() == (False, False)
+    assert living.receive() == (False, False)
 
 
 def test_recovered_is_of_this_process(once, begun, fork):
     begun(once).kill()
     assert once.begin()
-    child = fork(lambda child: child.say(once.owner_died))
-    assert child.said() is False
+    child = fork(lambda child: child.send(once.owner_died))
+    assert child.receive() is False
     once.done()
 
 
@@ -242,7 +242,7 @@ def test_infinite_timeout_never_expires(begun, fork, timeout):
     child = begun(once)
     other = waiting(once, fork, timeout)
     child.go()
-    assert other.said() == (False, False)
+    assert other.receive() == (False, False)
     once.close()
 
 
@@ -286,30 +286,30 @@ def test_stat(once, begun, fork):
         assert f"{field} : " in OnceInfo.__doc__
 
 
-def test_repr(make, full, name):
-    once, named, placed = make(Once), make(Once, "named"), Once(segment=full, offset=64)
+def test_repr(make, managed, name):
+    once, named, placed = make(Once), make(Once, "named"), Once(segment=managed, offset=64)
     assert repr(once) == "<Once unnamed new>"
     assert repr(named) == f"<Once {name!r} new>"
-    assert repr(placed) == f"<Once in {full.name!r} at 64 new>"
+    assert repr(placed) == f"<Once in {managed.name!r} at 64 new>"
     placed.close()
 
 
 def test_more_participants_than_there_is_room_for(name, fork):
     once = Once(name, participants=1)
     assert once.begin()
-    child = fork(lambda child: (refused(shmkit.ShmkitError, PARTICIPANTS, once.begin), child.say("refused")))
-    assert child.said() == "refused"
+    child = fork(lambda child: (refused(shmkit.ShmkitError, PARTICIPANTS, once.begin), child.send("refused")))
+    assert child.receive() == "refused"
     once.done()
-    child = fork(lambda child: child.say(once.begin()))
-    assert child.said() is False
+    child = fork(lambda child: child.send(once.begin()))
+    assert child.receive() is False
     once.unlink()
     once.close()
 
 
-def test_every_word_has_a_state(full):
+def test_every_word_has_a_state(managed):
     for word in (0, 1, 1 << 29, 1 << 30, 1 << 31, 2**64 - 1, 2**64 - 1 - (1 << 29), 1 << 63):
-        once = Once(segment=full, offset=0)
-        struct.pack_into("=Q", full.buf, 8, word)
+        once = Once(segment=managed, offset=0)
+        struct.pack_into("=Q", managed.buf, 8, word)
         finished = bool(word & 1 << 29)
         assert once.is_done() is finished
         refused(shmkit.NotOwner, NOT_OWNER, once.done)

@@ -47,8 +47,8 @@ def test_begin_done_abort(handle):
 
 
 def test_death(handle, fork):
-    child = fork(lambda child: (child.say(begin(handle)), child.pause()))
-    assert child.said() == (OK, 1, 0)
+    child = fork(lambda child: (child.send(begin(handle)), child.pause()))
+    assert child.receive() == (OK, 1, 0)
     assert begin(handle) == (WOULD_BLOCK, 77, 77)
     child.kill()
     assert begin(handle, FOREVER) == (OK, 1, 1)

@@ -325,11 +325,11 @@ def test_participants(fork):
         queue.put(1)
 
         def work(child):
-            child.say(queue.get())
+            child.send(queue.get())
             child.pause()
 
         child = fork(work)
-        assert child.said() == 1
+        assert child.receive() == 1
         other = fork(lambda child: queue.put(1))
         with pytest.raises(AssertionError, match="ShmkitError"):
             other.end()
@@ -457,13 +457,13 @@ def test_a_joinable_queue_that_is_closed_gives_back_what_is_not_done(fork):
 
     def work(child):
         child.pause()
-        child.say(queue.get(timeout=60))
+        child.send(queue.get(timeout=60))
 
     child = fork(work)
     assert queue.get() == "again"
     queue.close()
     child.go()
-    assert child.said() == "again"
+    assert child.receive() == "again"
     child.end()
 
 
@@ -480,12 +480,12 @@ def test_simple_queue(where):
 # --- in a segment, bytes that are no queue ---------------------------------------------------------------------------
 
 
-def test_queue_takes_its_capacity_and_no_more_of_a_segment(full):
-    refused(ValueError, INVALID, Queue, segment=full, offset=0, capacity=8192)
-    refused(ValueError, INVALID, Queue, segment=full, offset=4096 - HEAD, capacity=1024)
-    queue = Queue(segment=full, offset=64, capacity=1024)
-    lock = Lock(segment=full, offset=64 + HEAD + 1024)
-    same = Queue(segment=full, offset=64, create=False)
+def test_queue_takes_its_capacity_and_no_more_of_a_segment(managed):
+    refused(ValueError, INVALID, Queue, segment=managed, offset=0, capacity=8192)
+    refused(ValueError, INVALID, Queue, segment=managed, offset=4096 - HEAD, capacity=1024)
+    queue = Queue(segment=managed, offset=64, capacity=1024)
+    lock = Lock(segment=managed, offset=64 + HEAD + 1024)
+    same = Queue(segment=managed, offset=64, create=False)
     for i in range(1000):
         queue.put(i)
         assert same.get() == i
@@ -494,22 +494,22 @@ def test_queue_takes_its_capacity_and_no_more_of_a_segment(full):
         each.close()
 
 
-def test_no_word_makes_it_crash(full):
+def test_no_word_makes_it_crash(managed):
     """Whatever stands in the memory of a queue: an exception, or a message, but no crash."""
     offset, size = 64, HEAD + 1024
-    with closing(Queue(segment=full, offset=offset, capacity=1024)) as queue:
+    with closing(Queue(segment=managed, offset=offset, capacity=1024)) as queue:
         for i in range(3):
             queue.put(i)
         queue.lease()
-        whole = bytes(full.buf[offset : offset + size])
+        whole = bytes(managed.buf[offset : offset + size])
         for position in range(8, size, 8):
             for lie in (0, 1, 2**31, 2**63, 2**64 - 1):
-                full.buf[offset : offset + size] = whole
-                struct.pack_into("<Q", full.buf, offset + position, lie)
+                managed.buf[offset : offset + size] = whole
+                struct.pack_into("<Q", managed.buf, offset + position, lie)
                 for call in (queue.get_nowait, lambda: queue.put_nowait(1), queue.stat):
                     with contextlib.suppress(Exception):
                         call()
-        full.buf[offset : offset + size] = whole
+        managed.buf[offset : offset + size] = whole
         assert queue.get_nowait() is not None
 
 

@@ -16,14 +16,14 @@ from conftest import refused, threads
 from shmkit import JoinableQueue, Queue, ShutDown
 
 CLOSED, TIMEOUT, EMPTY, FULL, SHUT_DOWN = -2, -10, -16, -17, -27
-HUNG = 60
+HANG_SECONDS = 60
 
 
 def run(main):
     """Run a coroutine to its end, under a watchdog."""
 
     async def watched():
-        return await asyncio.wait_for(main, HUNG)
+        return await asyncio.wait_for(main, HANG_SECONDS)
 
     return asyncio.run(watched())
 
@@ -49,15 +49,15 @@ def test_a_descriptor_tells_of_messages(queue):
     assert queue.fileno() == queue.fileno()
     assert not readable(queue, 0)
     queue.put(1)
-    assert readable(queue, HUNG)
+    assert readable(queue, HANG_SECONDS)
     assert queue.get() == 1
     refused(standard.Empty, EMPTY, queue.get_nowait)
     assert not readable(queue, 0)
     queue.put(2)
-    assert select.select([queue], [], [], HUNG)[0] == [queue]
+    assert select.select([queue], [], [], HANG_SECONDS)[0] == [queue]
     with selectors.DefaultSelector() as selector:
         selector.register(queue, selectors.EVENT_READ, "it")
-        assert [key.data for key, _ in selector.select(HUNG)] == ["it"]
+        assert [key.data for key, _ in selector.select(HANG_SECONDS)] == ["it"]
 
 
 def test_other_processes_and_connections(queue, fork):
@@ -70,11 +70,11 @@ def test_other_processes_and_connections(queue, fork):
     child = fork(work)
     assert multiprocessing.connection.wait([queue, mine], 0) == []
     child.go()
-    assert multiprocessing.connection.wait([queue, mine], HUNG) == [queue]
+    assert multiprocessing.connection.wait([queue, mine], HANG_SECONDS) == [queue]
     assert queue.get() == "from a child"
     refused(standard.Empty, EMPTY, queue.get_nowait)
     yours.send(1)
-    assert multiprocessing.connection.wait([queue, mine], HUNG) == [mine]
+    assert multiprocessing.connection.wait([queue, mine], HANG_SECONDS) == [mine]
     child.end()
     mine.close()
     yours.close()
@@ -84,15 +84,15 @@ def test_a_child_has_a_descriptor_of_its_own(queue, fork):
     queue.fileno()
 
     def work(child):
-        child.say(readable(queue, 0))
+        child.send(readable(queue, 0))
         child.pause()
-        child.say((readable(queue, HUNG), queue.get()))
+        child.send((readable(queue, HANG_SECONDS), queue.get()))
 
     child = fork(work)
-    assert child.said() is False
+    assert child.receive() is False
     queue.put("for the child")
     child.go()
-    assert child.said() == (True, "for the child")
+    assert child.receive() == (True, "for the child")
     child.end()
 
 
@@ -262,7 +262,7 @@ def test_who_is_cancelled_has_taken_nothing(queue):
             for _ in range(3):
                 await asyncio.sleep(0)
             queue.put("message")
-            assert await asyncio.get_running_loop().run_in_executor(None, readable, queue, HUNG)
+            assert await asyncio.get_running_loop().run_in_executor(None, readable, queue, HANG_SECONDS)
             for _ in range(turns % 4):
                 await asyncio.sleep(0)
             task.cancel()

@@ -150,11 +150,11 @@ def test_descriptors(handle):
 
 
 def test_between_processes(handle, fork):
-    child = fork(lambda child: child.say((get(handle, timeout=FOREVER), put(handle, b"back"))))
+    child = fork(lambda child: child.send((get(handle, timeout=FOREVER), put(handle, b"back"))))
     while not info(handle).get_waits:
         pass
     assert put(handle, b"there") == OK
-    assert child.said() == (b"there", OK)
+    assert child.receive() == (b"there", OK)
     child.end()
     assert get(handle) == b"back"
 

@@ -172,10 +172,10 @@ def test_a_child_has_not_leased_what_its_parent_has(queue, fork):
     def work(child):
         for call in (lease.ack, lease.nack, place.commit, place.abort):
             refused(NotOwner, NOT_OWNER, call)
-        child.say(bytes(lease.data))
+        child.send(bytes(lease.data))
 
     child = fork(work)
-    assert child.said() == b"parent's"
+    assert child.receive() == b"parent's"
     child.end()
     lease.ack()
     place.commit()
@@ -264,12 +264,12 @@ def test_who_dies_with_a_lease(queue, fork):
 
     def work(child):
         message = queue.lease()
-        child.say((message.get(), message.attempts))
+        child.send((message.get(), message.attempts))
         child.pause()
 
     for attempt in (1, 2):
         child = fork(work)
-        assert child.said() == ("dangerous", attempt)
+        assert child.receive() == ("dangerous", attempt)
         child.kill()
     with queue.lease(timeout=60) as message:
         assert (message.get(), message.attempts) == ("dangerous", 3)
@@ -279,12 +279,12 @@ def test_who_dies_with_a_lease(queue, fork):
 def test_who_dies_with_a_reservation(queue, fork):
     def work(child):
         place = queue.reserve(10)
-        child.say("reserved")
+        child.send("reserved")
         child.pause()
         place.commit()
 
     child = fork(work)
-    assert child.said() == "reserved"
+    assert child.receive() == "reserved"
     queue.put("behind")
     refused(standard.Empty, EMPTY, queue.get, False)
     pid = child.pid
@@ -299,19 +299,19 @@ def test_join_survives_who_dies_before_task_done(fork):
         queue.put_many(["a", "b"])
 
         def work(child):
-            child.say(queue.get())
+            child.send(queue.get())
             child.pause()
 
         child = fork(work)
-        assert child.said() == "a"
-        joiner = fork(lambda child: child.say(queue.join()))
+        assert child.receive() == "a"
+        joiner = fork(lambda child: child.send(queue.join()))
         assert queue.get() == "b"
         queue.task_done()
         child.kill()
         assert queue.get(timeout=60) == "a"
         assert queue.join(0) is False
         queue.task_done()
-        assert joiner.said() is True
+        assert joiner.receive() is True
         joiner.end()
 
 

@@ -91,8 +91,8 @@ def test_a_put_is_visible_when_it_returns(where, fork):
 def test_a_child_goes_on_with_its_parents_queue(where, fork):
     with closing(Queue(**where)) as queue:
         queue.put("before")
-        child = fork(lambda child: (child.say(queue.get()), queue.put("after")))
-        assert child.said() == "before"
+        child = fork(lambda child: (child.send(queue.get()), queue.put("after")))
+        assert child.receive() == "before"
         assert queue.get(timeout=60) == "after"
         child.end()
 
@@ -109,7 +109,7 @@ def test_many_processes(where, fork):
         got = []
         while (message := queue.get(timeout=60)) is not None:
             got.append(message)
-        child.say(got)
+        child.send(got)
 
     with closing(Queue(20, **where)) as queue:
         consumers = [fork(consume) for _ in range(2)]
@@ -118,7 +118,7 @@ def test_many_processes(where, fork):
             maker.end()
         for _ in consumers:
             queue.put(None)
-        parts = [consumer.said() for consumer in consumers]
+        parts = [consumer.receive() for consumer in consumers]
         for part in parts:
             for number in range(producers):
                 own = [i for n, i in part if n == number]
@@ -144,13 +144,13 @@ def test_a_consumer_killed_while_it_waits(where, fork):
 
 def test_a_consumer_killed_with_a_message_in_hand(where, fork):
     def work(child):
-        child.say(queue.get())
+        child.send(queue.get())
         child.pause()
 
     with closing(JoinableQueue(**where)) as queue:
         queue.put_many(["first", "second"])
         child = fork(work)
-        assert child.said() == "first"
+        assert child.receive() == "first"
         child.kill()
         assert {queue.get(timeout=60), queue.get(timeout=60)} == {"first", "second"}
         queue.task_done()
@@ -229,14 +229,14 @@ def test_survivors_make_progress_while_others_are_killed(fork):
 def test_stopped_is_not_dead(fork):
     def work(child):
         message = queue.lease()
-        child.say(message.get())
+        child.send(message.get())
         child.pause()
         message.ack()
 
     with closing(Queue()) as queue:
         queue.put("mine")
         child = fork(work)
-        assert child.said() == "mine"
+        assert child.receive() == "mine"
         os.kill(child.pid, signal.SIGSTOP)
         with pytest.raises(standard.Empty):
             queue.get(timeout=0.1)

@@ -147,21 +147,21 @@ def test_a_forked_child_holds_nothing(lock, fork):
     def work(child):
         with pytest.raises(shmkit.NotOwner):
             lock.release()
-        child.say((lock.depth, lock.acquire(False), lock.acquire(True, 0.01), lock.owner))
+        child.send((lock.depth, lock.acquire(False), lock.acquire(True, 0.01), lock.owner))
         child.pause()
-        child.say((lock.acquire(), lock.acquire(), lock.depth))
+        child.send((lock.acquire(), lock.acquire(), lock.depth))
         lock.release()
         lock.release()
 
     child = fork(work)
-    assert child.said() == (0, False, False, os.getpid())
+    assert child.receive() == (0, False, False, os.getpid())
     assert lock.depth == 2
     lock.release()
     assert lock.acquire(False)
     lock.release()
     lock.release()
     child.go()
-    assert child.said() == (True, True, 2)
+    assert child.receive() == (True, True, 2)
     child.end()
     assert lock.acquire(True, 10)
     lock.release()

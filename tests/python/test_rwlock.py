@@ -30,12 +30,12 @@ def busy(fork):
     def busy(lock, verb):
         def work(child):
             getattr(lock, f"acquire_{verb}")()
-            child.say("held")
+            child.send("held")
             child.pause()
             getattr(lock, f"release_{verb}")()
 
         child = fork(work)
-        assert child.said() == "held"
+        assert child.receive() == "held"
         return child
 
     return busy
@@ -174,12 +174,12 @@ def test_a_block_without_the_lock_at_its_end_reports_it(lock):
 def test_of_two_who_upgrade_the_second_is_told(lock, fork):
     def work(child):
         with lock.reader() as held:
-            child.say()
+            child.send()
             held.upgrade()
 
     with lock.reader() as held:
         child = fork(work)
-        child.said()
+        child.receive()
         wait_until(lambda: lock.stat().waiting)
         refused(RuntimeError, DEADLOCK, held.upgrade, match="acquire it for writing")
         refused(RuntimeError, DEADLOCK, held.upgrade, 0)
@@ -191,13 +191,13 @@ def test_of_two_who_upgrade_the_second_is_told(lock, fork):
 
 def test_readers_wait_for_a_writer_that_waits(lock, busy, fork):
     reader = busy(lock, "read")
-    writer = fork(lambda child: (lock.acquire_write(), child.say("written"), lock.release_write()))
+    writer = fork(lambda child: (lock.acquire_write(), child.send("written"), lock.release_write()))
     wait_until(lambda: lock.stat().waiting and lock.stat().contended_since)
     assert lock.acquire_read(False) is False
     assert lock.acquire_read(timeout=0.01) is False
     reader.go()
     reader.end()
-    assert writer.said() == "written"
+    assert writer.receive() == "written"
     writer.end()
     use_once(lock)
 
@@ -309,7 +309,7 @@ def test_as_many_read_as_there_is_room_for(make, busy):
     use_once(lock)
 
 
-def test_impossible_options_are_refused(full):
+def test_impossible_options_are_refused(managed):
     for readers in (0, -1, 4097, 2**16, 2**32 + 1, 2**70):
         refused(ValueError, INVALID, RWLock, readers=readers, match="readers")
     for readers in (1.5, "1"):
@@ -317,7 +317,7 @@ def test_impossible_options_are_refused(full):
             RWLock(readers=readers)
     for policy in ("ignore", None, True):
         refused(ValueError, INVALID, RWLock, on_owner_death=policy, match="on_owner_death")
-    refused(ValueError, INVALID, RWLock, segment=full, offset=0)  # 128 readers want more than a page
+    refused(ValueError, INVALID, RWLock, segment=managed, offset=0)  # 128 readers want more than a page
 
 
 def test_what_is_told(lock, busy):

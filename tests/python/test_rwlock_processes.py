@@ -39,11 +39,11 @@ def dead(fork):
     def dead(work):
         def then_stay(child):
             work()
-            child.say("held")
+            child.send("held")
             child.pause()
 
         child = fork(then_stay)
-        assert child.said() == "held"
+        assert child.receive() == "held"
         child.kill()
 
     return dead
@@ -125,31 +125,31 @@ def test_who_waits_goes_on_after_a_death(make_rw, fork):
 
     def write(child):
         lock.acquire_write()
-        child.say("held")
+        child.send("held")
         child.pause()
 
     def wait(verb):
         def work(child):
             getattr(lock, f"acquire_{verb}")()
-            child.say(lock.owner_died)
+            child.send(lock.owner_died)
             getattr(lock, f"release_{verb}")()
 
         return work
 
     writer = fork(write)
-    assert writer.said() == "held"
+    assert writer.receive() == "held"
     waiting = [fork(wait("read")) for _ in range(3)]
     wait_until(lambda: lock.stat().contended_since)
     writer.kill()
-    assert [child.said() for child in waiting] == [True] * 3
+    assert [child.receive() for child in waiting] == [True] * 3
     for child in waiting:
         child.end()
-    reader = fork(lambda child: (lock.acquire_read(), child.say("held"), child.pause()))
-    assert reader.said() == "held"
+    reader = fork(lambda child: (lock.acquire_read(), child.send("held"), child.pause()))
+    assert reader.receive() == "held"
     waiting = fork(wait("write"))
     wait_until(lambda: lock.stat().waiting and lock.stat().contended_since)
     reader.kill()
-    assert waiting.said() is True
+    assert waiting.receive() is True
     waiting.end()
     assert not lock.owner_died
 
@@ -160,8 +160,8 @@ def test_one_that_dies_waiting_has_written_nothing(make_rw, fork):
         waiting = fork(lambda child: lock.acquire_write())
         wait_until(lambda: lock.stat().waiting)
         waiting.kill()
-        other = fork(lambda child: (lock.acquire_read(), child.say(lock.owner_died)))
-        assert other.said() is False
+        other = fork(lambda child: (lock.acquire_read(), child.send(lock.owner_died)))
+        assert other.receive() is False
         other.end()
     with lock.writer():
         assert not lock.owner_died
@@ -169,8 +169,8 @@ def test_one_that_dies_waiting_has_written_nothing(make_rw, fork):
 
 def test_a_stopped_holder_is_alive(make_rw, fork):
     lock = make_rw()
-    child = fork(lambda child: (lock.acquire_read(), child.say("held"), child.pause(), lock.release_read()))
-    assert child.said() == "held"
+    child = fork(lambda child: (lock.acquire_read(), child.send("held"), child.pause(), lock.release_read()))
+    assert child.receive() == "held"
     os.kill(child.pid, signal.SIGSTOP)
     assert lock.acquire_write(timeout=0.1) is False
     os.kill(child.pid, signal.SIGCONT)

@@ -1,4 +1,4 @@
-"""SharedMemory behaves as multiprocessing.shared_memory.SharedMemory does, so that programs can change over."""
+"""SharedMemory behaves as multiprocessing.shared_memory.SharedMemory, so that it can replace it."""
 
 import errno
 import gc
@@ -11,13 +11,13 @@ from shmkit import SharedMemory
 
 @pytest.fixture
 def shm(name):
-    """Return a segment of 512 bytes, which goes with the test."""
+    """Return a segment of 512 bytes, which is removed after the test."""
     with SharedMemory(name, create=True, size=512) as made:
         yield made
         made.unlink()
 
 
-def test_its_bytes_can_be_read_and_written(shm):
+def test_bytes_can_be_read_and_written(shm):
     assert len(shm.buf) == 512
     assert shm.size == 512
     shm.buf[0] = 42
@@ -25,7 +25,7 @@ def test_its_bytes_can_be_read_and_written(shm):
     assert shm.buf[:] == bytes([42]) + bytes(511)
 
 
-def test_the_other_attachment_sees_each_write(shm):
+def test_another_attachment_sees_each_write(shm):
     with SharedMemory(shm.name) as same:
         shm.buf[7] = 1
         assert same.buf[7] == 1
@@ -46,13 +46,13 @@ def test_another_process_sees_each_write(shm, run):
     assert bytes(shm.buf[:5]) == b"hello"
 
 
-def test_a_leading_slash_means_nothing(shm):
+def test_a_leading_slash_is_ignored(shm):
     assert not shm.name.startswith("/")
     with SharedMemory("/" + shm.name) as same:
         assert same.name == shm.name
 
 
-def test_a_name_is_invented(path):
+def test_a_segment_without_a_name_gets_a_generated_name(path):
     with SharedMemory(create=True, size=1) as made, SharedMemory(create=True, size=1) as other:
         assert made.name != other.name
         assert made.name.startswith("psm_")
@@ -61,7 +61,7 @@ def test_a_name_is_invented(path):
         other.unlink()
 
 
-def test_the_arguments_may_be_positional(name):
+def test_the_first_three_arguments_may_be_positional(name):
     with SharedMemory(name, True, 10) as made, SharedMemory(name, False, 0) as same:
         assert made.size == same.size == 10
         made.unlink()
@@ -73,25 +73,25 @@ def test_track_is_accepted(name, track):
         made.unlink()
 
 
-def test_only_the_first_three_are_positional(name):
+def test_the_other_arguments_must_be_keywords(name):
     with pytest.raises(TypeError):
         SharedMemory(name, True, 1, True)
 
 
-def test_the_size_is_exact_and_that_of_the_file(shm, name, path):
+def test_the_size_is_exact_and_equals_the_size_of_the_file(shm, name, path):
     with SharedMemory(name, size=100_000) as same:
-        assert same.size == 512  # as in the standard class the size is ignored when attaching
+        assert same.size == 512  # attaching ignores the size, as the standard class does
     assert path.stat().st_size == 512
 
 
-def test_a_new_segment_is_all_zero(name):
+def test_a_new_segment_contains_zeros(name):
     with SharedMemory(name, create=True, size=100_000) as made:
         made.unlink()
         assert bytes(made.buf) == bytes(100_000)
 
 
 @pytest.mark.parametrize("size", [0, -1, -(1 << 70)])
-def test_a_size_that_cannot_be_is_a_value_error(name, size):
+def test_an_impossible_size_is_a_value_error(name, size):
     with pytest.raises(ValueError, match="size"):
         SharedMemory(name, create=True, size=size)
 
@@ -109,14 +109,14 @@ def test_attaching_without_a_name_is_a_value_error():
 
 
 @pytest.mark.parametrize("false", [0, ""])
-def test_whatever_is_false_means_attach(name, false):
+def test_any_false_value_of_create_attaches(name, false):
     with pytest.raises(ValueError, match="name"):
         SharedMemory(create=false, size=1)
     with pytest.raises(FileNotFoundError):
         SharedMemory(name, create=false, size=1)
 
 
-def test_the_name_is_taken(shm):
+def test_creating_a_name_that_exists_fails(shm):
     with pytest.raises(FileExistsError) as caught:
         SharedMemory(shm.name, create=True, size=10)
     assert caught.value.errno == errno.EEXIST
@@ -125,18 +125,18 @@ def test_the_name_is_taken(shm):
         assert same.size == 512
 
 
-def test_the_name_is_taken_and_the_new_one_would_be_large(shm):
+def test_creating_a_large_segment_with_a_name_that_exists_fails(shm):
     with pytest.raises(FileExistsError):
         SharedMemory(shm.name, create=True, size=2 << 20)
 
 
-def test_nothing_has_the_name(name):
+def test_attaching_to_an_unused_name_fails(name):
     with pytest.raises(FileNotFoundError) as caught:
         SharedMemory(name)
     assert caught.value.errno == errno.ENOENT
 
 
-def test_buf_is_one_object(shm):
+def test_buf_is_always_the_same_object(shm):
     assert shm.buf is shm.buf
     assert isinstance(shm.buf, memoryview)
     assert (shm.buf.format, shm.buf.itemsize, shm.buf.ndim, shm.buf.readonly) == ("B", 1, 1, False)
@@ -148,12 +148,12 @@ def test_attributes_cannot_be_set(shm):
             setattr(shm, attribute, 1)
 
 
-def test_repr_names_class_name_and_size(shm):
+def test_repr_contains_the_class_the_name_and_the_size(shm):
     assert repr(shm) == f"<SharedMemory {shm.name!r} 512 bytes>"
     assert str(shm) == repr(shm)
 
 
-def test_close_lets_go_and_leaves_the_name(name):
+def test_close_releases_the_memory_and_keeps_the_name(name):
     made = SharedMemory(name, create=True, size=10)
     made.close()
     assert made.buf is None
@@ -164,7 +164,7 @@ def test_close_lets_go_and_leaves_the_name(name):
         same.unlink()
 
 
-def test_close_twice(shm):
+def test_a_second_close_does_nothing(shm):
     with SharedMemory(shm.name) as same:
         same.close()
         same.close()
@@ -194,7 +194,7 @@ CLOSED = {
 
 @pytest.mark.parametrize("use", CLOSED.values(), ids=CLOSED)
 @pytest.mark.parametrize("never_opened", [False, True], ids=["closed", "never opened"])
-def test_any_use_after_close_is_a_value_error(use, never_opened):
+def test_using_a_closed_segment_is_a_value_error(use, never_opened):
     if never_opened:
         shm = SharedMemory.__new__(SharedMemory)
     else:
@@ -205,7 +205,7 @@ def test_any_use_after_close_is_a_value_error(use, never_opened):
         use(shm)
 
 
-def test_an_object_that_was_never_opened():
+def test_an_object_that_was_never_opened_can_be_closed():
     shm = SharedMemory.__new__(SharedMemory)
     assert (shm.name, shm.directory, shm.size, shm.buf) == (None, None, 0, None)
     assert "SharedMemory" in repr(shm)
@@ -213,7 +213,7 @@ def test_an_object_that_was_never_opened():
     shm.unlink()
 
 
-def test_unlink_after_close(name, path):
+def test_unlink_works_after_close(name, path):
     made = SharedMemory(name, create=True, size=10)
     made.close()
     assert path.exists()
@@ -221,7 +221,7 @@ def test_unlink_after_close(name, path):
     assert not path.exists()
 
 
-def test_unlink_leaves_the_memory_to_whoever_has_it(name):
+def test_unlink_keeps_the_memory_of_open_segments(name):
     with SharedMemory(name, create=True, size=1) as first, SharedMemory(name) as same:
         first.unlink()
         same.buf[0] = 9
@@ -230,7 +230,7 @@ def test_unlink_leaves_the_memory_to_whoever_has_it(name):
             SharedMemory(name)
 
 
-def test_unlink_leaves_a_later_segment_of_the_same_name_alone(name):
+def test_unlink_keeps_a_newer_segment_of_the_same_name(name):
     with SharedMemory(name, create=True, size=1) as first:
         first.unlink()
         with SharedMemory(name, create=True, size=1) as second:
@@ -241,7 +241,7 @@ def test_unlink_leaves_a_later_segment_of_the_same_name_alone(name):
             second.unlink()
 
 
-def test_unlink_twice(name):
+def test_a_second_unlink_fails(name):
     with SharedMemory(name, create=True, size=10) as made:
         made.unlink()
         with pytest.raises(FileNotFoundError):
@@ -255,7 +255,7 @@ def test_the_context_manager_closes_even_after_an_exception(name):
     assert made.buf is None
 
 
-def test_init_again_lets_go_of_the_first(name):
+def test_a_second_init_closes_the_first_segment(name):
     shm = SharedMemory(name, create=True, size=10)
     shm.unlink()
     first = shm.stat().inode
@@ -266,13 +266,13 @@ def test_init_again_lets_go_of_the_first(name):
     shm.close()
 
 
-def test_init_again_that_fails_leaves_the_first(shm):
+def test_a_second_init_that_fails_keeps_the_first_segment(shm):
     with pytest.raises(FileNotFoundError):
         shm.__init__(shm.name + "-none")
     assert shm.size == 512
 
 
-def test_what_is_forgotten_is_unmapped_and_keeps_its_name(name, path):
+def test_a_collected_object_is_unmapped_and_keeps_its_name(name, path):
     shm = SharedMemory(name, create=True, size=10)
     gone = weakref.ref(shm)
     del shm
@@ -281,7 +281,7 @@ def test_what_is_forgotten_is_unmapped_and_keeps_its_name(name, path):
     SharedMemory.unlink_name(name)
 
 
-def test_a_cycle_is_collected(name):
+def test_a_reference_cycle_is_collected(name):
     class Node(SharedMemory):
         """Has a __dict__, so that it can refer to itself."""
 
@@ -294,9 +294,9 @@ def test_a_cycle_is_collected(name):
     assert gone() is None
 
 
-def test_subclasses(name):
+def test_a_subclass_may_have_other_arguments_and_attributes(name):
     class Counted(SharedMemory):
-        """Takes other arguments and has attributes."""
+        """Has other arguments and attributes."""
 
         def __init__(self, name, count):
             super().__init__(name, create=True, size=8 * count)
@@ -311,9 +311,9 @@ def test_subclasses(name):
         assert repr(made).startswith("<Counted ")
 
 
-def test_a_subclass_may_have_a_close_of_its_own(name):
+def test_a_subclass_may_override_close(name):
     class Careful(SharedMemory):
-        """Needs in close() what __init__ sets last."""
+        """Uses in close() an attribute that __init__ sets last."""
 
         def __init__(self, name):
             super().__init__(name, create=True, size=1)
@@ -330,7 +330,7 @@ def test_a_subclass_may_have_a_close_of_its_own(name):
     assert made.closed == 1
 
 
-def test_names_beyond_ascii(name):
+def test_names_need_not_be_ascii(name):
     for odd in (name + "ü", name + "\udcff", name + " \n*"):
         with SharedMemory(odd, create=True, size=1) as made:
             assert made.name == odd

@@ -1,4 +1,4 @@
-"""Views of a segment: their shapes, and how long they live."""
+"""Views of a segment: their shapes and their lifetimes."""
 
 import array
 import ctypes
@@ -17,13 +17,13 @@ MIB = 1 << 20
 
 @pytest.fixture
 def shm():
-    """Return a segment of 96 bytes without a name."""
+    """Return an anonymous segment of 96 bytes."""
     with SharedMemory(create=True, size=96, anonymous=True) as made:
         yield made
 
 
 def is_mapped(inode):
-    """Say whether this process has the file mapped."""
+    """Return whether this process has mapped the file."""
     with open("/proc/self/maps") as maps:
         return any(int(line.split()[4]) == inode for line in maps)
 
@@ -32,7 +32,7 @@ def is_mapped(inode):
 
 
 @pytest.mark.parametrize("letter", "bBcdfhHiIlLnNPqQ?")
-def test_view_takes_every_native_format(shm, letter):
+def test_view_accepts_every_native_format(shm, letter):
     view = shm.view(letter)
     assert (view.format, view.itemsize) == (letter, struct.calcsize(letter))
     assert (view.shape, view.nbytes) == ((96 // view.itemsize,), 96)
@@ -94,18 +94,18 @@ def test_view_rows_are_contiguous(shm):
         ("z", None, 0),
     ],
 )
-def test_view_refuses_what_does_not_fit_and_what_is_no_format(shm, letter, shape, offset):
+def test_view_refuses_impossible_shapes_offsets_and_formats(shm, letter, shape, offset):
     with pytest.raises(ValueError, match=r"offset|shape|wants|format"):
         shm.view(letter, shape, offset)
 
 
 @pytest.mark.parametrize("arguments", [("d", 1.5), ("d", "12"), (8,), ("d", None, "0")])
-def test_view_refuses_other_types(shm, arguments):
+def test_view_refuses_wrong_types(shm, arguments):
     with pytest.raises(TypeError):
         shm.view(*arguments)
 
 
-def test_view_sees_what_has_grown():
+def test_view_sees_a_grown_segment():
     with SharedMemory(create=True, size=10, anonymous=True, capacity=MIB) as shm:
         assert shm.view().nbytes == 10
         shm.resize(1000)
@@ -124,7 +124,7 @@ def test_the_object_itself_is_a_buffer(shm):
     assert bytes(shm) == bytes(shm.buf)
 
 
-def test_who_takes_buffers_takes_it(shm):
+def test_functions_that_take_buffers_take_a_segment(shm):
     shm.buf[:4] = b"abcd"
     assert bytearray(shm)[:4] == b"abcd"
     assert b"".join([shm])[:4] == b"abcd"
@@ -143,7 +143,7 @@ def test_who_takes_buffers_takes_it(shm):
         os.close(write)
 
 
-def test_numpy_arrays(shm):
+def test_numpy_arrays_share_the_memory_of_a_segment(shm):
     numpy = pytest.importorskip("numpy")
     flat = numpy.frombuffer(shm, dtype="f8")
     grid = numpy.ndarray((3, 4), dtype="f8", buffer=shm.buf)
@@ -157,7 +157,7 @@ def test_numpy_arrays(shm):
 # --- closing with live views ------------------------------------------------------------------------------------------
 
 
-def test_a_view_of_the_object_survives_close_and_the_last_one_unmaps():
+def test_views_survive_close_and_the_last_view_unmaps():
     shm = SharedMemory(create=True, size=100, anonymous=True)
     inode = shm.stat().inode
     view = memoryview(shm)
@@ -166,7 +166,7 @@ def test_a_view_of_the_object_survives_close_and_the_last_one_unmaps():
     assert shm.buf is None
     view[15] = 4
     assert part[5] == 4
-    # Some hold the object for the view: see the test with np.ndarray.
+    # The object also keeps the memory mapped, for np.ndarray: see its test.
     del shm
     assert is_mapped(inode)
     view.release()
@@ -175,13 +175,13 @@ def test_a_view_of_the_object_survives_close_and_the_last_one_unmaps():
     assert not is_mapped(inode)
 
 
-def test_whoever_has_a_buffer_of_buf_does_not_stand_in_the_way_of_close():
+def test_exported_buffers_of_buf_do_not_prevent_close():
     shm = SharedMemory(create=True, size=100, anonymous=True)
     inode, held = shm.stat().inode, pickle.PickleBuffer(shm.buf)
     matches = re.finditer(rb"\0", shm.buf)
     next(matches)
     with pytest.raises(BufferError):
-        shm.buf.release()  # which is what the standard class would raise from close()
+        shm.buf.release()  # close() of the standard class would raise this error
     shm.close()
     held.raw()[99] = 1
     assert sum(1 for _ in matches) == 98
@@ -194,7 +194,7 @@ def test_whoever_has_a_buffer_of_buf_does_not_stand_in_the_way_of_close():
 @pytest.mark.parametrize("buffer", ["shm", "shm.buf", "shm.view('d')", "memoryview(shm)"])
 @pytest.mark.parametrize("end", ["shm.close()", "del shm", "shm.__init__(create=True, size=1, anonymous=True)"])
 def test_np_ndarray_survives_close(run, buffer, end):
-    """It asks for the buffer, gives it back at once, and goes on using the memory as long as it holds the object."""
+    """np.ndarray releases the buffer at once, but uses the memory for as long as it refers to the object."""
     pytest.importorskip("numpy")
     code = f"""
         import gc, numpy
@@ -241,7 +241,7 @@ def test_numpy_arrays_survive_close():
     assert not is_mapped(inode)
 
 
-def test_views_survive_the_object():
+def test_a_view_survives_the_object():
     shm = SharedMemory(create=True, size=100, anonymous=True)
     inode, gone, view = shm.stat().inode, weakref.ref(shm), shm.view("B", (10, 10))
     del shm
@@ -253,7 +253,7 @@ def test_views_survive_the_object():
     assert not is_mapped(inode)
 
 
-def test_leaving_the_block_with_live_views():
+def test_a_with_block_may_end_while_views_exist():
     with SharedMemory(create=True, size=100, anonymous=True) as shm:
         inode, words = shm.stat().inode, ctypes.c_uint64.from_buffer(shm)
     words.value = 1
@@ -263,7 +263,7 @@ def test_leaving_the_block_with_live_views():
     assert not is_mapped(inode)
 
 
-def test_the_descriptor_goes_with_the_mapping():
+def test_the_descriptor_is_closed_with_the_mapping():
     shm = SharedMemory(create=True, size=100, anonymous=True)
     fd, view = shm.fileno(), memoryview(shm)
     shm.close()
@@ -274,7 +274,7 @@ def test_the_descriptor_goes_with_the_mapping():
         os.fstat(fd)
 
 
-def test_views_at_the_exit_of_the_interpreter(run):
+def test_the_interpreter_may_exit_while_views_exist(run):
     run("""
         import ctypes
         from shmkit import SharedMemory

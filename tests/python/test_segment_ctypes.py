@@ -1,4 +1,4 @@
-"""The C ABI through ctypes: its tables, and segments by plain integers and pointers, from the package's own library."""
+"""The C ABI through ctypes: its tables, and segments by integers and pointers, with the library of the package."""
 
 import ctypes
 import os
@@ -43,7 +43,7 @@ def stat(handle):
 
 @pytest.fixture
 def segment(name):
-    """Return the handle of a segment of 100 bytes with room for a MiB."""
+    """Return the handle of a segment of 100 bytes with a capacity of 1 MiB."""
     handle = c_void_p()
     assert LIB.shmkit_segment_create(name.encode(), 100, options(capacity=1 << 20), byref(handle)) == OK
     yield handle
@@ -51,12 +51,12 @@ def segment(name):
     assert LIB.shmkit_segment_close(handle) == OK
 
 
-def test_the_table_has_every_function_of_the_header():
+def test_the_table_contains_every_function_of_the_header():
     assert set(TABLE) == set(re.findall(r"^[\w ]+?[ *](shmkit_\w+)\(", HEADER, re.MULTILINE))
 
 
 @pytest.mark.parametrize("name", STRUCTS)
-def test_structs_are_those_of_the_header(name):
+def test_structs_equal_those_of_the_header(name):
     body = re.search(rf"typedef struct {name} {{(.*?)}}", HEADER, re.DOTALL).group(1)
     body = re.sub(r"/\*.*?\*/", "", body, flags=re.DOTALL)
     kinds = {"uint32_t": c_uint32, "uint64_t": c_uint64, "const char *": c_char_p, "const void *": c_void_p}
@@ -64,11 +64,11 @@ def test_structs_are_those_of_the_header(name):
     assert declared == list(STRUCTS[name]._fields_)
 
 
-def test_it_is_the_copy_that_the_package_uses(name):
+def test_ctypes_uses_the_copy_of_the_library_of_the_package(name):
     with open("/proc/self/maps") as maps:
         copies = {line.split()[5] for line in maps if "libshmkit" in line}
     assert copies == {os.path.realpath(shmkit.library_path())}
-    # And what Python's own functions say on this thread, ctypes reads.
+    # ctypes reads the error of a call that the package made on this thread.
     with pytest.raises(FileNotFoundError) as caught:
         shmkit.SharedMemory(name)
     code, number, text = last_error()
@@ -76,7 +76,7 @@ def test_it_is_the_copy_that_the_package_uses(name):
     assert text == caught.value.strerror
 
 
-def test_the_worked_example(name):
+def test_a_segment_is_created_opened_and_removed(name):
     made, same, data, seen = c_void_p(), c_void_p(), c_void_p(), c_void_p()
     assert LIB.shmkit_segment_create(name.encode(), 8 * 100, None, byref(made)) == OK
     assert LIB.shmkit_segment_data(made, byref(data)) == OK
@@ -93,7 +93,7 @@ def test_the_worked_example(name):
     assert LIB.shmkit_segment_open(name.encode(), 0, None, byref(same)) == NOT_FOUND
 
 
-def test_versions():
+def test_the_version_is_that_of_the_package():
     text = LIB.shmkit_version_string().decode()
     assert text == shmkit.__version__
     major, minor, patch = (int(part) for part in text.split("."))
@@ -104,16 +104,16 @@ def test_versions():
         assert last_error()[0] == VERSION_MISMATCH
 
 
-def test_strerror_has_a_sentence_for_every_status_of_the_header():
+def test_strerror_has_a_text_for_every_status_of_the_header():
     numbers = [int(number) for number in re.findall(r"#define SHMKIT_ERR_\w+ \((-\d+)\)", HEADER)]
     assert numbers == list(range(-1, -29, -1))
-    sentences = {LIB.shmkit_strerror(number) for number in [OK, *numbers]}
-    assert len(sentences) == 28
-    for nothing in (1, -28, -(1 << 31), (1 << 31) - 1):
+    texts = {LIB.shmkit_strerror(number) for number in [OK, *numbers]}
+    assert len(texts) == 29
+    for nothing in (1, -29, -(1 << 31), (1 << 31) - 1):
         assert LIB.shmkit_strerror(nothing)
 
 
-def test_what_is_told_of_a_segment(segment, name):
+def test_stat_and_getters_describe_a_segment(segment, name):
     info = stat(segment)
     assert (info.struct_size, info.size, info.capacity, info.links) == (ctypes.sizeof(Info), 100, 1 << 20, 1)
     assert (info.flags, info.user, info.mode) == (CREATED, os.geteuid(), 0o600)
@@ -127,7 +127,7 @@ def test_what_is_told_of_a_segment(segment, name):
     assert os.fstat(fd).st_dev == info.device
 
 
-def test_resize(segment):
+def test_resize_grows_up_to_the_capacity(segment):
     assert LIB.shmkit_segment_resize(segment, 1 << 20, 0) == OK
     assert got(LIB.shmkit_segment_size, segment, c_uint64) == 1 << 20
     assert LIB.shmkit_segment_resize(segment, 1, 0) == INVALID
@@ -135,7 +135,7 @@ def test_resize(segment):
     assert LIB.shmkit_segment_resize(segment, 1 << 20, 1 << 31) == INVALID
 
 
-def test_anonymous_and_by_descriptor():
+def test_a_descriptor_opens_an_anonymous_segment():
     made, same = c_void_p(), c_void_p()
     assert LIB.shmkit_segment_create(None, 10, None, byref(made)) == OK
     assert got(LIB.shmkit_segment_name, made, c_char_p) is None
@@ -152,7 +152,7 @@ def test_anonymous_and_by_descriptor():
     assert LIB.shmkit_segment_open_fd(-1, 0, None, byref(same)) == INVALID
 
 
-def test_open_or_create(name):
+def test_open_or_create_creates_once(name):
     first, second = c_void_p(), c_void_p()
     for handle in (first, second):
         assert LIB.shmkit_segment_open_or_create(name.encode(), 50, None, byref(handle)) == OK
@@ -163,7 +163,7 @@ def test_open_or_create(name):
         assert LIB.shmkit_segment_close(handle) == OK
 
 
-def test_unlink_name(segment, name):
+def test_unlink_name_checks_device_and_inode(segment, name):
     info = stat(segment)
     assert LIB.shmkit_segment_unlink_name(name.encode(), None, info.device, info.inode + 1, 0) == NOT_FOUND
     assert LIB.shmkit_segment_unlink_name(name.encode(), b"/none", 0, 0, 0) == NOT_FOUND
@@ -172,7 +172,7 @@ def test_unlink_name(segment, name):
     assert LIB.shmkit_segment_unlink_name(name.encode(), None, 0, 0, 0) == NOT_FOUND
 
 
-def test_a_list_calls_the_visitor(name):
+def test_list_calls_the_visitor_for_each_name(name):
     handles = [c_void_p() for _ in range(3)]
     for number, handle in enumerate(handles):
         assert LIB.shmkit_segment_create(f"{name}.{number}".encode(), 1, None, byref(handle)) == OK
@@ -194,7 +194,7 @@ def test_a_list_calls_the_visitor(name):
         assert LIB.shmkit_segment_close(handle) == OK
 
 
-def test_limits():
+def test_limits_are_those_of_the_package():
     info = Limits(struct_size=ctypes.sizeof(Limits))
     assert LIB.shmkit_limits(None, byref(info)) == OK
     now = shmkit.limits()
@@ -211,7 +211,7 @@ def test_limits():
 
 
 @pytest.mark.parametrize("kind", [Options, Info, Limits])
-def test_structs_that_are_too_small_or_too_new(segment, kind):
+def test_too_small_structs_are_refused_and_newer_ones_accepted(segment, kind):
     class Newer(kind):
         """Has a field that this library does not know."""
 
@@ -234,11 +234,11 @@ def test_structs_that_are_too_small_or_too_new(segment, kind):
     if kind is Options:
         assert call(Newer(struct_size=ctypes.sizeof(Newer), more=1)) == UNSUPPORTED
     else:
-        assert newer.struct_size == ctypes.sizeof(kind)  # as much as was filled
+        assert newer.struct_size == ctypes.sizeof(kind)  # the size of the filled part
 
 
 @pytest.mark.parametrize("fields", [{"flags": 1 << 31}, {"flags": CREATED}, {"mode": 0o1777}, {"participants": 4097}])
-def test_options_that_mean_nothing(fields):
+def test_impossible_options_are_refused(fields):
     handle = c_void_p(77)
     assert LIB.shmkit_segment_create(None, 1, options(**fields), byref(handle)) == INVALID
     assert handle.value == 77
@@ -263,7 +263,7 @@ NULLS = {
 }
 
 
-def test_null_is_tried_wherever_it_may_stand():
+def test_the_table_of_nulls_covers_every_function_of_segments():
     allowed = {
         "shmkit_version",
         "shmkit_version_string",
@@ -279,7 +279,7 @@ def test_null_is_tried_wherever_it_may_stand():
 
 
 @pytest.mark.parametrize("function", NULLS)
-def test_null_is_a_status(function):
+def test_null_is_refused(function):
     assert getattr(LIB, function)(*NULLS[function]) == INVALID
     code, _, text = last_error()
     assert code == INVALID
@@ -291,7 +291,7 @@ def test_closing_null_does_nothing():
 
 
 @pytest.mark.parametrize("what", ["data", "size", "capacity", "fd", "name", "directory", "huge", "stat"])
-def test_null_outputs_and_closed_handles(segment, what):
+def test_null_outputs_and_closed_handles_are_refused(segment, what):
     function = getattr(LIB, f"shmkit_segment_{what}")
     assert function(segment, None) == INVALID
     handle = c_void_p()
@@ -301,7 +301,7 @@ def test_null_outputs_and_closed_handles(segment, what):
     assert function(handle, byref(out)) == CLOSED
 
 
-def test_other_uses_of_closed_and_wrong_handles():
+def test_other_functions_refuse_closed_and_wrong_handles():
     handle = c_void_p()
     assert LIB.shmkit_segment_create(None, 1, None, byref(handle)) == OK
     assert LIB.shmkit_segment_close(handle) == OK
@@ -312,14 +312,14 @@ def test_other_uses_of_closed_and_wrong_handles():
     assert LIB.shmkit_segment_unlink(ctypes.cast(wrong, c_void_p)) == WRONG_KIND
 
 
-def test_outputs_stay_as_they_are_after_an_error(name):
+def test_outputs_are_untouched_after_an_error(name):
     handle, size = c_void_p(77), c_uint64(77)
     assert LIB.shmkit_segment_open(name.encode(), 0, None, byref(handle)) == NOT_FOUND
     assert LIB.shmkit_segment_size(None, byref(size)) == INVALID
     assert (handle.value, size.value) == (77, 77)
 
 
-def test_the_last_error_belongs_to_its_thread(name, run):
+def test_the_last_error_is_kept_until_the_next_error(name, run):
     assert LIB.shmkit_segment_open(name.encode(), 0, None, byref(c_void_p())) == NOT_FOUND
     code, number, text = last_error()
     assert (code, number) == (NOT_FOUND, 2)
@@ -327,8 +327,8 @@ def test_the_last_error_belongs_to_its_thread(name, run):
     assert LIB.shmkit_version() and last_error() == (code, number, text)
 
 
-def test_the_interrupt_hook(run):
-    """In an interpreter of its own: here the package's hook stays, which Ctrl-C needs."""
+def test_the_interrupt_hook_interrupts_a_create(run):
+    """The test runs in another interpreter: this one needs the hook of the package for Ctrl-C."""
     code = """
         import ctypes, os, signal, sys
         sys.path.insert(0, sys.argv[1])

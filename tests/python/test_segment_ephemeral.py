@@ -1,4 +1,4 @@
-"""Ephemeral segments: their names go with the last user, and gc() removes what killed users have left."""
+"""Ephemeral segments: the last user removes the name, and gc() removes the names that killed users have left."""
 
 import os
 import pickle
@@ -14,7 +14,7 @@ EPHEMERAL = {"create": True, "size": 100, "ephemeral": True}
 MAGIC = b"shmkit\r\x1a"
 
 
-def test_the_name_goes_with_the_last_user(name, path):
+def test_the_last_user_removes_the_name(name, path):
     made = SharedMemory(name, **EPHEMERAL)
     assert made.stat().ephemeral
     assert made.stat().managed
@@ -30,7 +30,7 @@ def test_the_name_goes_with_the_last_user(name, path):
 
 
 @pytest.mark.parametrize("way", ["garbage", "view", "array", "reader"])
-def test_what_counts_as_a_user(name, path, way):
+def test_any_mapping_counts_as_a_user(name, path, way):
     made = SharedMemory(name, **EPHEMERAL)
     if way == "garbage":
         del made
@@ -56,41 +56,41 @@ def test_a_forked_child_is_a_user(name, path, fork):
     made = SharedMemory(name, **EPHEMERAL)
 
     def work(child):
-        child.say("attached")
+        child.send("attached")
         child.pause()
-        child.say(made.buf[0])
+        child.send(made.buf[0])
         made.close()
 
     child = fork(work)
-    assert child.said() == "attached"
+    assert child.receive() == "attached"
     made.buf[0] = 5
     made.close()
     assert path.exists()
     assert SharedMemory.gc() == 0
     child.go()
-    assert child.said() == 5
+    assert child.receive() == 5
     child.end()
     assert not path.exists()
 
 
-def test_unlinking_it_by_hand(name, path):
+def test_close_after_unlink_keeps_another_segment_of_the_name(name, path):
     with SharedMemory(name, **EPHEMERAL) as made:
         made.unlink()
         assert not path.exists()
         with SharedMemory(name, create=True, size=1) as other:
             made.close()
-            assert path.exists()  # the name is another's by now
+            assert path.exists()  # the name belongs to the other segment
             other.unlink()
 
 
-def test_a_killed_user_leaves_the_name_and_gc_takes_it(name, path, fork):
+def test_a_killed_user_leaves_the_name_and_gc_removes_it(name, path, fork):
     def work(child):
         made = SharedMemory(name, **EPHEMERAL)
-        child.say(made.size)
+        child.send(made.size)
         child.pause()
 
     child = fork(work)
-    assert child.said() == 100
+    assert child.receive() == 100
     assert SharedMemory.gc() == 0
     child.kill()
     assert path.exists()
@@ -99,14 +99,14 @@ def test_a_killed_user_leaves_the_name_and_gc_takes_it(name, path, fork):
     assert SharedMemory.gc() == 0
 
 
-def test_whoever_opens_what_was_left_is_its_user(name, path, fork):
+def test_a_process_that_opens_an_abandoned_segment_is_its_user(name, path, fork):
     def leave(child):
         made = SharedMemory(name, **EPHEMERAL)
-        child.say(made.lock.acquire())
+        child.send(made.lock.acquire())
         child.pause()
 
     child = fork(leave)
-    assert child.said() is True
+    assert child.receive() is True
     with SharedMemory(name) as same:
         child.kill()
         assert SharedMemory.gc() == 0
@@ -116,7 +116,7 @@ def test_whoever_opens_what_was_left_is_its_user(name, path, fork):
     assert not path.exists()
 
 
-def test_gc_takes_only_ephemeral_ones(name, path, fork):
+def test_gc_removes_only_ephemeral_segments(name, path, fork):
     others = [
         SharedMemory(name + ".plain", create=True, size=100),
         SharedMemory(name + ".full", create=True, size=100, managed=True),
@@ -128,11 +128,11 @@ def test_gc_takes_only_ephemeral_ones(name, path, fork):
 
     def leave(child):
         left = [SharedMemory(f"{name}.{number}", **EPHEMERAL) for number in range(5)]
-        child.say(len(left))
+        child.send(len(left))
         child.pause()
 
     child = fork(leave)
-    assert child.said() == 5
+    assert child.receive() == 5
     with SharedMemory(f"{name}.3") as attached:
         child.kill()
         assert SharedMemory.gc() == 4
@@ -143,14 +143,14 @@ def test_gc_takes_only_ephemeral_ones(name, path, fork):
     assert SharedMemory.names() == []
 
 
-def test_gc_of_another_directory(name, tmp_path, fork):
+def test_gc_takes_a_directory(name, tmp_path, fork):
     def leave(child):
         made = SharedMemory(name, directory=tmp_path, **EPHEMERAL)
-        child.say(made.size)
+        child.send(made.size)
         child.pause()
 
     child = fork(leave)
-    child.said()
+    child.receive()
     child.kill()
     assert SharedMemory.gc() == 0
     assert SharedMemory.gc(bytes(tmp_path)) == 1
@@ -162,7 +162,7 @@ def test_gc_of_another_directory(name, tmp_path, fork):
         SharedMemory.gc("a\0b")
 
 
-def test_gc_leaves_what_looks_like_one(name, path):
+def test_gc_keeps_files_that_are_no_segments(name, path):
     for content in (b"", b"x", MAGIC, MAGIC * 100, os.urandom(200)):
         path.write_bytes(content)
         assert SharedMemory.gc() == 0
@@ -176,29 +176,29 @@ def test_gc_leaves_what_looks_like_one(name, path):
     path.rmdir()
 
 
-def test_others_ephemeral_ones_are_left_alone(name, path, as_nobody):
+def test_gc_keeps_ephemeral_segments_of_another_user(name, path, as_other_user):
     code = """
         import sys
         from shmkit import SharedMemory
-        become_nobody()
+        become_other_user()
         made = SharedMemory(sys.argv[1], create=True, size=100, ephemeral=True, mode=0o666)
         os.kill(os.getpid(), 9)
     """
-    as_nobody(code, name, status=-9)
+    as_other_user(code, name, status=-9)
     assert SharedMemory.gc() == 0
     assert path.exists()
-    assert as_nobody("from shmkit import SharedMemory\nbecome_nobody()\nprint(SharedMemory.gc())").out == "1\n"
+    assert as_other_user("from shmkit import SharedMemory\nbecome_other_user()\nprint(SharedMemory.gc())").out == "1\n"
     assert not path.exists()
 
 
 def test_gc_races_with_users(name, path, fork):
-    """Whoever attaches has the segment, or makes a new one: never one whose name has gone from under him."""
+    """A process opens the segment or creates a new one, but never gets a segment whose name gc() has removed."""
 
     def work(child):
         for _ in range(200):
             with SharedMemory(name, create=None, size=100, ephemeral=True) as shm, SharedMemory(name) as same:
                 assert same.stat().id == shm.stat().id
-        child.say("done")
+        child.send("done")
 
     children = [fork(work) for _ in range(3)]
     done = []
@@ -207,12 +207,12 @@ def test_gc_races_with_users(name, path, fork):
         for child in children:
             if child.pid and child.reaped(os.WNOHANG):
                 done.append(child.status)
-    assert [child.said() for child in children] == ["done"] * 3
+    assert [child.receive() for child in children] == ["done"] * 3
     assert done == [0] * 3
     wait_until(lambda: not path.exists() or SharedMemory.gc())
 
 
-def test_an_ephemeral_one_is_kept_by_who_unpickles(name, path):
+def test_an_unpickled_copy_is_a_user(name, path):
     made = SharedMemory(name, **EPHEMERAL)
     same = pickle.loads(pickle.dumps(made))
     made.close()

@@ -1,4 +1,4 @@
-"""Segments grow in place: no view moves, and every process that has them mapped sees it."""
+"""Segments grow in place: no view moves, and every process that maps the segment sees the growth."""
 
 import resource
 
@@ -10,7 +10,7 @@ PAGE = resource.getpagesize()
 MIB = 1 << 20
 
 
-def test_capacity_is_the_size_in_whole_pages_unless_told(name):
+def test_default_capacity_is_the_size_in_whole_pages(name):
     with SharedMemory(name, create=True, size=PAGE + 1) as made:
         made.unlink()
         assert made.capacity == 2 * PAGE
@@ -53,7 +53,7 @@ def test_buf_follows_a_resize_within_the_last_page(name):
         assert (shm.size, len(shm.buf)) == (100, 100)
 
 
-def test_growth_by_another_process_is_seen(name, run):
+def test_growth_by_another_process_is_visible(name, run):
     code = """
         import sys
         from shmkit import SharedMemory
@@ -71,7 +71,7 @@ def test_growth_by_another_process_is_seen(name, run):
         shm.unlink()
 
 
-def test_growth_beyond_the_capacity_here_is_not_seen(name):
+def test_growth_beyond_the_capacity_of_this_handle_is_not_visible(name):
     with SharedMemory(name, create=True, size=PAGE, capacity=MIB) as shm, SharedMemory(name) as narrow:
         shm.unlink()
         shm.resize(MIB)
@@ -79,7 +79,7 @@ def test_growth_beyond_the_capacity_here_is_not_seen(name):
         assert narrow.stat().size == MIB
 
 
-def test_resize_refusals(name):
+def test_resize_refuses_impossible_sizes(name):
     with SharedMemory(name, create=True, size=100, capacity=10_000) as shm:
         shm.unlink()
         with pytest.raises(ValueError, match="capacity"):
@@ -94,7 +94,7 @@ def test_resize_refusals(name):
         assert shm.size == 100
 
 
-def test_resize_that_cannot_be_had_changes_nothing(name):
+def test_a_resize_without_enough_memory_changes_nothing(name):
     free = shmkit.limits().largest_named
     with SharedMemory(name, create=True, size=PAGE, capacity=1 << 46) as shm:
         shm.unlink()
@@ -104,7 +104,7 @@ def test_resize_that_cannot_be_had_changes_nothing(name):
         assert shm.stat().allocated == PAGE
 
 
-def test_resize_sparse_and_force(name):
+def test_resize_may_be_sparse_or_skip_the_space_check(name):
     with SharedMemory(name, create=True, size=PAGE, capacity=64 * MIB) as shm:
         shm.unlink()
         shm.resize(32 * MIB, sparse=True)
@@ -113,14 +113,14 @@ def test_resize_sparse_and_force(name):
         assert shm.stat().allocated == PAGE + 32 * MIB
 
 
-def test_a_capacity_below_the_size(name):
+def test_a_capacity_below_the_size_is_refused(name):
     with pytest.raises(ValueError, match="capacity"):
         SharedMemory(name, create=True, size=100, capacity=99)
     with pytest.raises(ValueError, match="at least 0"):
         SharedMemory(name, create=True, size=100, capacity=-1)
 
 
-def test_a_terabyte_of_capacity_costs_nothing(name):
+def test_a_terabyte_of_capacity_uses_no_memory(name):
     with SharedMemory(name, create=True, size=1, capacity=1 << 40) as shm:
         shm.unlink()
         assert shm.capacity == 1 << 40

@@ -1,4 +1,4 @@
-"""Full segments: with a control area before byte 0, and a lock of their own."""
+"""Managed segments: with a control area before byte 0, and a built-in lock."""
 
 import gc
 import os
@@ -19,17 +19,17 @@ MAGIC = b"shmkit\r\x1a"
 
 @pytest.fixture(params=["named", "anonymous"])
 def shm(request, name):
-    """Return a full segment of 100 bytes."""
+    """Return a managed segment of 100 bytes."""
     how = {"name": name} if request.param == "named" else {"anonymous": True}
     with SharedMemory(create=True, size=100, managed=True, capacity=1 << 20, **how) as made:
         yield made
         made.unlink()
 
 
-# --- what it is -------------------------------------------------------------------------------------------------------
+# --- properties -------------------------------------------------------------------------------------------------------
 
 
-def test_plain_unless_asked(name, path):
+def test_segments_are_plain_by_default(name, path):
     with SharedMemory(name, create=True, size=100) as plain:
         info = plain.stat()
         assert (info.managed, info.ephemeral, info.participants, info.control_bytes, info.id) == (False, False, 0, 0, 0)
@@ -40,7 +40,7 @@ def test_plain_unless_asked(name, path):
         plain.unlink()
 
 
-def test_what_is_told_of_it(shm):
+def test_stat_describes_a_managed_segment(shm):
     info = shm.stat()
     assert (info.managed, info.ephemeral, info.size, info.participants) == (True, False, 100, 128)
     assert info.control_bytes > 0
@@ -53,12 +53,12 @@ def test_what_is_told_of_it(shm):
     assert shm.capacity == 1 << 20
 
 
-def test_ids_differ():
+def test_each_segment_has_another_id():
     made = [SharedMemory(create=True, size=1, anonymous=True, managed=True) for _ in range(20)]
     assert len({shm.stat().id for shm in made}) == 20
 
 
-def test_the_size_is_that_of_the_data_after_growth_too(name):
+def test_the_size_excludes_the_control_area_after_growth_too(name):
     with SharedMemory(name, create=True, size=100, managed=True, capacity=1 << 20) as shm, SharedMemory(name) as same:
         shm.unlink()
         before = same.buf
@@ -79,7 +79,7 @@ def test_the_size_is_that_of_the_data_after_growth_too(name):
             assert shm.lock.locked()
 
 
-def test_another_attaches_it_for_what_it_is(name):
+def test_attaching_recognises_a_managed_segment(name):
     with SharedMemory(name, create=True, size=100, managed=True, participants=7) as made:
         for how in (
             {},
@@ -97,7 +97,7 @@ def test_another_attaches_it_for_what_it_is(name):
         made.unlink()
 
 
-def test_what_full_asks_for(name):
+def test_managed_true_refuses_a_plain_segment(name):
     with SharedMemory(name, create=True, size=100) as plain:
         refused(ValueError, WRONG_KIND, SharedMemory, name, managed=True, match="plain")
         refused(ValueError, WRONG_KIND, SharedMemory, name, create=None, size=100, managed=True)
@@ -105,7 +105,7 @@ def test_what_full_asks_for(name):
         plain.unlink()
 
 
-def test_full_false_shows_the_file(name):
+def test_managed_false_maps_the_whole_file(name):
     with SharedMemory(name, create=True, size=100, managed=True) as made:
         made.buf[0] = 77
         with SharedMemory(name, managed=False) as raw:
@@ -139,7 +139,7 @@ shm.close()
 
 
 @pytest.mark.parametrize("participants", [1, 2, 128, 1000, 4096])
-def test_participants(name, participants):
+def test_participants_may_be_1_to_4096(name, participants):
     with SharedMemory(name, create=True, size=100, participants=participants) as shm:
         shm.unlink()
         assert shm.stat().managed
@@ -150,25 +150,25 @@ def test_participants(name, participants):
 
 
 @pytest.mark.parametrize("participants", [0, -1, 4097, 1 << 31, 1 << 32, (1 << 32) + 5, 1 << 63, 1 << 70, -(1 << 70)])
-def test_participants_that_cannot_be(name, participants):
+def test_impossible_numbers_of_participants_are_refused(name, participants):
     with pytest.raises(ValueError, match="participants"):
         SharedMemory(name, create=True, size=100, participants=participants)
     assert SharedMemory.names() == []
 
 
 @pytest.mark.parametrize("participants", ["5", 5.0, b"5", [5]])
-def test_participants_that_are_no_integers(name, participants):
+def test_participants_must_be_an_integer(name, participants):
     with pytest.raises(TypeError):
         SharedMemory(name, create=True, size=100, participants=participants)
 
 
 @pytest.mark.parametrize("how", [{"ephemeral": True}, {"participants": 5}])
-def test_arguments_that_contradict_each_other(name, how):
+def test_contradictory_arguments_are_refused(name, how):
     refused(ValueError, INVALID, SharedMemory, name, create=True, size=100, managed=False, **how)
     assert SharedMemory.names() == []
 
 
-def test_more_processes_than_participants(name, held, fork):
+def test_a_process_beyond_the_participants_gets_an_error(name, held, fork):
     with SharedMemory(name, create=True, size=100, participants=2) as shm:
         shm.unlink()
         with shm.lock:
@@ -178,17 +178,17 @@ def test_more_processes_than_participants(name, held, fork):
         def work(third):
             with pytest.raises(shmkit.ShmkitError) as caught:
                 shm.lock.acquire(False)
-            third.say((type(caught.value).__name__, caught.value.status, shm.size, shm.buf[0]))
+            third.send((type(caught.value).__name__, caught.value.status, shm.size, shm.buf[0]))
 
-        assert fork(work).said() == ("ShmkitError", -19, 100, 0)
-        child.kill()  # its place is free now
-        assert fork(lambda third: third.say(shm.lock.recover().__enter__())).said() is True
+        assert fork(work).receive() == ("ShmkitError", -19, 100, 0)
+        child.kill()  # its slot is free now
+        assert fork(lambda third: third.send(shm.lock.recover().__enter__())).receive() is True
 
 
 # --- the built-in lock ------------------------------------------------------------------------------------------------
 
 
-def test_the_lock_is_one_object(shm):
+def test_the_lock_is_always_the_same_object(shm):
     lock = shm.lock
     assert type(lock) is Lock
     assert shm.lock is lock
@@ -199,37 +199,37 @@ def test_the_lock_is_one_object(shm):
         assert same.lock.locked()
 
 
-def test_a_plain_segment_has_none(name):
+def test_a_plain_segment_has_no_lock(name):
     with SharedMemory(name, create=True, size=100) as plain:
         plain.unlink()
         refused(ValueError, WRONG_KIND, lambda: plain.lock, match="plain")
 
 
-def test_the_lock_goes_with_close(shm):
+def test_a_closed_segment_has_no_lock(shm):
     lock = shm.lock
     shm.close()
     refused(ValueError, CLOSED, lambda: shm.lock)
-    # Who keeps it can still use it: it keeps the memory, as every lock does.
+    # The lock works while it is referenced: as every lock, it keeps its memory mapped.
     with lock:
         assert lock.locked()
     lock.close()
 
 
-def test_the_lock_does_not_keep_the_object(name):
+def test_the_lock_does_not_keep_the_segment_object(name):
     made = SharedMemory(name, create=True, size=100, managed=True)
     made.unlink()
     seen, lock = weakref.ref(made), made.lock
     gc.disable()
     try:
         del made
-        assert seen() is None  # no cycle that only a collection would end
+        assert seen() is None  # no reference cycle
     finally:
         gc.enable()
     assert repr(lock) == "<Lock built into a segment unlocked>"
     lock.close()
 
 
-def test_it_holds_many_locks():
+def test_a_segment_may_contain_many_locks():
     with SharedMemory(create=True, size=10_000 * 64, anonymous=True, managed=True) as shm:
         locks = [Lock(segment=shm, offset=64 * number) for number in range(10_000)]
         for lock in locks[::100]:
@@ -239,11 +239,11 @@ def test_it_holds_many_locks():
             lock.close()
 
 
-# --- travelling -------------------------------------------------------------------------------------------------------
+# --- pickling ---------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("anonymous", [False, True])
-def test_pickles_keep_what_it_is(name, anonymous):
+def test_a_pickled_segment_stays_managed(name, anonymous):
     how = {"anonymous": True} if anonymous else {"name": name}
     with SharedMemory(create=True, size=100, managed=True, participants=9, **how) as shm:
         with pickle.loads(pickle.dumps(shm)) as same:

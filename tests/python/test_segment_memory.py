@@ -1,4 +1,4 @@
-"""How a segment gets its memory: set aside at once, mapped ahead, sparse, in huge pages, locked, by force."""
+"""The memory of a segment: allocated at once, prefaulted, sparse, in huge pages, locked, without a space check."""
 
 import re
 import resource
@@ -11,7 +11,7 @@ MIB = 1 << 20
 
 
 def resident(shm):
-    """Return how many bytes of the segment this process has mapped page by page (proc(5), smaps)."""
+    """Return how many bytes of the segment are resident in this process (proc(5), smaps)."""
     with open("/proc/self/smaps") as smaps:
         blocks = re.split(r"(?m)^(?=[0-9a-f]+-[0-9a-f]+ )", smaps.read())[1:]
     own = [block for block in blocks if int(block.split()[4]) == shm.stat().inode]
@@ -19,7 +19,7 @@ def resident(shm):
 
 
 @pytest.mark.parametrize("anonymous", [False, True])
-def test_memory_is_set_aside_at_once_and_mapped_when_touched(name, anonymous):
+def test_memory_is_allocated_at_once_and_mapped_when_touched(name, anonymous):
     with SharedMemory(None if anonymous else name, create=True, size=4 * MIB, anonymous=anonymous) as shm:
         shm.unlink()
         assert shm.stat().allocated == 4 * MIB
@@ -34,7 +34,7 @@ def test_prefault_maps_every_page(name, anonymous):
         assert resident(shm) == 4 * MIB
 
 
-def test_prefault_when_attaching_and_growing(name):
+def test_prefault_maps_every_page_after_attaching_and_growing(name):
     with SharedMemory(name, create=True, size=MIB) as made, SharedMemory(name, prefault=True, capacity=4 * MIB) as shm:
         made.unlink()
         assert resident(shm) == MIB
@@ -42,7 +42,7 @@ def test_prefault_when_attaching_and_growing(name):
         assert resident(shm) == 4 * MIB
 
 
-def test_sparse_sets_nothing_aside(name):
+def test_sparse_allocates_no_memory(name):
     with SharedMemory(name, create=True, size=1 << 40, sparse=True) as shm:
         shm.unlink()
         assert shm.stat().allocated == 0
@@ -51,13 +51,13 @@ def test_sparse_sets_nothing_aside(name):
 
 
 @pytest.mark.parametrize("other", ["prefault", "huge", "lock"])
-def test_sparse_contradicts(name, other):
+def test_sparse_excludes_other_options(name, other):
     with pytest.raises(ValueError, match="sparse"):
         SharedMemory(name, create=True, size=1, sparse=True, **{other: True})
 
 
 @pytest.mark.parametrize("anonymous", [False, True])
-def test_huge_pages_where_there_are_some(name, anonymous):
+def test_huge_pages_are_used_where_available(name, anonymous):
     how = {"create": True, "size": 8 * MIB + 5, "huge": True, "anonymous": anonymous}
     with SharedMemory(None if anonymous else name, **how) as shm:
         shm.unlink()
@@ -67,18 +67,18 @@ def test_huge_pages_where_there_are_some(name, anonymous):
         assert bytes(shm.buf[:100]) == bytes(100)
 
 
-def test_small_pages_unless_asked(name):
+def test_small_pages_are_the_default(name):
     with SharedMemory(name, create=True, size=PAGE, huge=True) as shm:
         shm.unlink()
         assert shm.huge_bytes == 0
 
 
-def test_lock_is_limited_for_users(name, as_nobody):
+def test_locked_memory_is_limited_for_users(name, as_other_user):
     code = """
         import resource, sys
         from shmkit import SharedMemory
         resource.setrlimit(resource.RLIMIT_MEMLOCK, (65536, 65536))
-        become_nobody()
+        become_other_user()
         with SharedMemory(create=True, size=65536, anonymous=True, lock=True):
             print(open("/proc/self/status").read().split("VmLck:")[1].split()[0])
         try:
@@ -87,10 +87,10 @@ def test_lock_is_limited_for_users(name, as_nobody):
             print(error.status, "RLIMIT_MEMLOCK is 65536 bytes" in str(error))
         print(SharedMemory.names())
     """
-    assert as_nobody(code, name).out == "64\n-9 True\n[]\n"
+    assert as_other_user(code, name).out == "64\n-9 True\n[]\n"
 
 
-def test_lock(name):
+def test_lock_locks_the_memory(name):
     with open("/proc/self/status") as status:
         before = int(status.read().split("VmLck:")[1].split()[0])
     with SharedMemory(name, create=True, size=16 * PAGE, lock=True) as shm:
@@ -100,7 +100,7 @@ def test_lock(name):
         assert (locked - before) * 1024 == 16 * PAGE
 
 
-def test_force_asks_the_kernel_alone(name, on_small_file_system):
+def test_without_the_space_check_the_kernel_reports_the_error(name, on_small_file_system):
     code = """
         import sys
         from shmkit import SharedMemory

@@ -1,4 +1,4 @@
-"""What SharedMemory can do beyond the standard class: open or create, rights, directories, anonymous ones, listing."""
+"""SharedMemory beyond the standard class: open or create, permissions, directories, anonymous segments, listing."""
 
 import os
 import resource
@@ -15,26 +15,26 @@ MIB = 1 << 20
 # --- open or create ---------------------------------------------------------------------------------------------------
 
 
-def test_create_none_makes_it_or_attaches_it(name):
+def test_create_none_creates_or_attaches(name):
     with SharedMemory(name, create=None, size=100) as first, SharedMemory(name, create=None, size=50) as second:
         assert (first.size, second.size) == (100, 100)
         assert (first.stat().created, second.stat().created) == (True, False)
         first.unlink()
 
 
-def test_create_none_refuses_one_that_is_too_small(name):
+def test_create_none_refuses_a_segment_that_is_too_small(name):
     with SharedMemory(name, create=True, size=100) as made:
         with pytest.raises(ValueError, match="not the 200"):
             SharedMemory(name, create=None, size=200)
         made.unlink()
 
 
-def test_create_none_wants_a_size(name):
+def test_create_none_requires_a_size(name):
     with pytest.raises(ValueError, match="at least one byte"):
         SharedMemory(name, create=None)
 
 
-def test_of_many_who_race_one_makes_it(name, run):
+def test_exactly_one_of_several_racing_processes_creates_a_segment(name, run):
     code = """
         import sys
         from shmkit import SharedMemory
@@ -58,7 +58,7 @@ def test_of_many_who_race_one_makes_it(name, run):
 # --- readonly ---------------------------------------------------------------------------------------------------------
 
 
-def test_readonly(name):
+def test_a_readonly_segment_cannot_be_written(name):
     with SharedMemory(name, create=True, size=16) as made, SharedMemory(name, readonly=True) as shm:
         made.unlink()
         made.buf[0] = 5
@@ -91,11 +91,11 @@ def test_a_new_segment_is_not_readonly(name):
         SharedMemory(name, create=True, size=1, readonly=True)
 
 
-def test_readonly_needs_no_right_to_write(name, as_nobody):
+def test_readonly_needs_no_write_permission(name, as_other_user):
     code = """
         import sys
         from shmkit import SharedMemory
-        become_nobody()
+        become_other_user()
         try:
             SharedMemory(sys.argv[1], trust=True)
         except PermissionError as error:
@@ -105,7 +105,7 @@ def test_readonly_needs_no_right_to_write(name, as_nobody):
     """
     with SharedMemory(name, create=True, size=3, mode=0o644) as made:
         made.buf[:] = b"abc"
-        assert as_nobody(code, name).out == "-6\nb'abc'\n"
+        assert as_other_user(code, name).out == "-6\nb'abc'\n"
         made.unlink()
 
 
@@ -114,7 +114,7 @@ def test_readonly_needs_no_right_to_write(name, as_nobody):
 
 @pytest.mark.parametrize("umask", [0, 0o22, 0o777])
 @pytest.mark.parametrize(("mode", "expected"), [(None, 0o600), (0o666, 0o666), (0o640, 0o640), (0o001, 0o001)])
-def test_mode_is_exact_whatever_the_umask(name, path, umask, mode, expected):
+def test_the_mode_does_not_depend_on_the_umask(name, path, umask, mode, expected):
     old = os.umask(umask)
     try:
         made = SharedMemory(name, create=True, size=1, mode=mode)
@@ -127,12 +127,12 @@ def test_mode_is_exact_whatever_the_umask(name, path, umask, mode, expected):
 
 
 @pytest.mark.parametrize("mode", [0, -1, 0o1000, 0o4600, 1 << 40])
-def test_a_mode_that_cannot_be(name, mode):
+def test_an_impossible_mode_is_a_value_error(name, mode):
     with pytest.raises(ValueError, match="mode"):
         SharedMemory(name, create=True, size=1, mode=mode)
 
 
-def test_what_belongs_to_another_user_wants_trust(name, path):
+def test_a_segment_of_another_user_needs_trust(name, path):
     if os.geteuid() != 0:
         pytest.skip("NOT TESTED without root: a segment of another user")
     with SharedMemory(name, create=True, size=1) as made:
@@ -145,7 +145,7 @@ def test_what_belongs_to_another_user_wants_trust(name, path):
         made.unlink()
 
 
-def test_directory(name, tmp_path):
+def test_a_segment_is_created_in_the_given_directory(name, tmp_path):
     with SharedMemory(name, create=True, size=1, directory=tmp_path) as made:
         assert made.directory == str(tmp_path)
         assert (tmp_path / name).exists()
@@ -158,7 +158,7 @@ def test_directory(name, tmp_path):
     assert SharedMemory.names(tmp_path) == []
 
 
-def test_the_directory_is_remembered_when_the_variable_changes(name, monkeypatch, tmp_path):
+def test_an_open_segment_keeps_its_directory_when_the_variable_changes(name, monkeypatch, tmp_path):
     made = SharedMemory(name, create=True, size=1)
     monkeypatch.setenv("SHMKIT_DIR", str(tmp_path))
     with made:
@@ -167,21 +167,21 @@ def test_the_directory_is_remembered_when_the_variable_changes(name, monkeypatch
         made.unlink()
 
 
-def test_the_default_directory(name, default_directory):
+def test_the_default_directory_is_dev_shm(name, default_directory):
     with SharedMemory(name, create=True, size=1) as made:
         assert made.directory == "/dev/shm"
         assert os.path.exists("/dev/shm/" + name)
         made.unlink()
 
 
-def test_an_empty_variable_means_the_default(name, monkeypatch):
+def test_an_empty_variable_selects_the_default_directory(name, monkeypatch):
     monkeypatch.setenv("SHMKIT_DIR", "")
     with SharedMemory(name, create=True, size=1) as made:
         assert made.directory == "/dev/shm"
         made.unlink()
 
 
-def test_a_directory_that_is_none(name, tmp_path):
+def test_an_impossible_directory_is_an_error(name, tmp_path):
     with pytest.raises(FileNotFoundError):
         SharedMemory(name, create=True, size=1, directory=tmp_path / "none")
     with pytest.raises(FileNotFoundError):
@@ -198,7 +198,7 @@ def test_a_directory_that_is_none(name, tmp_path):
 # --- anonymous --------------------------------------------------------------------------------------------------------
 
 
-def test_anonymous():
+def test_an_anonymous_segment_has_no_name():
     with SharedMemory(create=True, size=100, anonymous=True, capacity=MIB) as shm:
         assert (shm.name, shm.directory, shm.size) == (None, None, 100)
         assert repr(shm) == "<SharedMemory unnamed 100 bytes>"
@@ -213,19 +213,19 @@ def test_anonymous():
             os.ftruncate(shm.fileno(), 0)
 
 
-def test_anonymous_with_create_none():
+def test_create_none_creates_an_anonymous_segment():
     with SharedMemory(create=None, size=5, anonymous=True) as shm:
         assert shm.stat().created
 
 
-def test_anonymous_contradictions(name):
+def test_anonymous_excludes_a_name_and_attaching(name):
     with pytest.raises(ValueError, match="anonymous"):
         SharedMemory(name, create=True, size=1, anonymous=True)
     with pytest.raises(ValueError, match="anonymous"):
         SharedMemory(size=1, anonymous=True)
 
 
-def test_create_none_without_a_name_invents_one():
+def test_create_none_without_a_name_generates_a_name():
     with SharedMemory(create=None, size=1) as shm:
         assert shm.name in SharedMemory.names()
         shm.unlink()
@@ -234,7 +234,7 @@ def test_create_none_without_a_name_invents_one():
 # --- stat, names, unlink_name, fileno ---------------------------------------------------------------------------------
 
 
-def test_stat(name, path):
+def test_stat_agrees_with_the_kernel(name, path):
     with SharedMemory(name, create=True, size=PAGE + 1) as shm:
         info, kernel = shm.stat(), path.stat()
         assert (info.size, info.capacity, info.allocated) == (PAGE + 1, 2 * PAGE, 2 * PAGE)
@@ -247,7 +247,7 @@ def test_stat(name, path):
         assert shm.stat().links == 0
 
 
-def test_names(name, path):
+def test_names_lists_segments_alone(name, path):
     assert SharedMemory.names() == []
     with SharedMemory(name + "b", create=True, size=1) as b, SharedMemory(name + "a", create=True, size=1) as a:
         os.mkdir(path)
@@ -261,7 +261,7 @@ def test_names(name, path):
     os.unlink(str(path) + "fifo")
 
 
-def test_unlink_name(name, path):
+def test_unlink_name_removes_the_name(name, path):
     SharedMemory(name, create=True, size=1).close()
     SharedMemory.unlink_name("/" + name)
     assert not path.exists()
@@ -269,7 +269,7 @@ def test_unlink_name(name, path):
         SharedMemory.unlink_name(name)
 
 
-def test_unlink_name_removes_what_cannot_be_opened(name, path):
+def test_unlink_name_removes_a_segment_that_cannot_be_opened(name, path):
     path.touch()
     with pytest.raises(shmkit.Corrupt):
         SharedMemory(name)
@@ -277,7 +277,7 @@ def test_unlink_name_removes_what_cannot_be_opened(name, path):
     assert not path.exists()
 
 
-def test_fileno(name, path):
+def test_fileno_is_the_descriptor_of_the_segment(name, path):
     with SharedMemory(name, create=True, size=5) as shm:
         assert os.fstat(shm.fileno()).st_ino == path.stat().st_ino
         assert not os.get_inheritable(shm.fileno())

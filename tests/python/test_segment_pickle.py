@@ -1,4 +1,4 @@
-"""Segments travel to other processes: by fork, spawn, forkserver, queues and pipes, named and anonymous."""
+"""Segments are sent to other processes: by fork, spawn, forkserver, queues and pipes, named and anonymous."""
 
 import copy
 import os
@@ -10,7 +10,7 @@ from shmkit import SharedMemory
 KINDS = ["named", "anonymous", "readonly"]
 METHODS = ["fork", "spawn", "forkserver"]
 
-# Every snippet here begins with this. `make(kind)` makes a segment; those with a name are gone when it is closed.
+# The beginning of every snippet. `make(kind)` creates a segment and removes its name at the end of the block.
 PREFACE = """
 import contextlib, multiprocessing, os, pickle, sys
 import shmkit
@@ -36,7 +36,7 @@ def make(kind, name=None, size=100, **how):
 
 @pytest.mark.parametrize("protocol", range(pickle.HIGHEST_PROTOCOL + 1))
 @pytest.mark.parametrize("anonymous", [False, True])
-def test_every_protocol(name, protocol, anonymous):
+def test_every_protocol_pickles_a_segment(name, protocol, anonymous):
     how = {"create": True, "size": 100, "anonymous": anonymous, "capacity": 1 << 20}
     with SharedMemory(None if anonymous else name, **how) as shm:
         with pickle.loads(pickle.dumps(shm, protocol)) as same:
@@ -50,7 +50,7 @@ def test_every_protocol(name, protocol, anonymous):
         shm.unlink()
 
 
-def test_readonly_stays_readonly(name):
+def test_an_unpickled_readonly_segment_is_readonly(name):
     with SharedMemory(name, create=True, size=100) as shm, SharedMemory(name, readonly=True) as reader:
         with pickle.loads(pickle.dumps(reader)) as same:
             assert same.readonly
@@ -58,14 +58,14 @@ def test_readonly_stays_readonly(name):
         shm.unlink()
 
 
-def test_another_directory_is_remembered(name, tmp_path):
+def test_a_pickle_contains_the_directory(name, tmp_path):
     with SharedMemory(name, create=True, size=1, directory=tmp_path) as shm:
         with pickle.loads(pickle.dumps(shm)) as same:
             assert same.directory == str(tmp_path)
         shm.unlink()
 
 
-def test_growth_after_pickling_is_seen(name):
+def test_growth_after_pickling_is_visible(name):
     with SharedMemory(name, create=True, size=100, capacity=1 << 20) as shm:
         pickled = pickle.dumps(shm)
         shm.resize(1 << 20)
@@ -74,7 +74,7 @@ def test_growth_after_pickling_is_seen(name):
         shm.unlink()
 
 
-def test_copies_are_attachments(name):
+def test_unpickled_copies_share_the_memory(name):
     with SharedMemory(name, create=True, size=100) as shm:
         with copy.copy(shm) as one, copy.deepcopy(shm) as other:
             shm.buf[0] = 3
@@ -83,20 +83,20 @@ def test_copies_are_attachments(name):
 
 
 class Sub(SharedMemory):
-    """Has a constructor that takes something else, which unpickling does not call."""
+    """Has another constructor, which unpickling does not call."""
 
     def __init__(self, size):
         super().__init__(create=True, size=size, anonymous=True)
 
 
-def test_subclasses_stay_what_they_are():
+def test_an_unpickled_subclass_keeps_its_class():
     with Sub(10) as shm, pickle.loads(pickle.dumps(shm)) as same:
         assert type(same) is Sub
         assert same.size == 10
 
 
 @pytest.mark.parametrize("anonymous", [False, True])
-def test_pickling_a_closed_one(anonymous):
+def test_a_closed_segment_cannot_be_pickled(anonymous):
     shm = SharedMemory(create=True, size=1, anonymous=anonymous)
     shm.unlink()
     shm.close()
@@ -104,7 +104,7 @@ def test_pickling_a_closed_one(anonymous):
         pickle.dumps(shm)
 
 
-def test_the_name_is_gone(name):
+def test_a_removed_name_is_not_found(name):
     with SharedMemory(name, create=True, size=1) as shm:
         pickled = pickle.dumps(shm)
         shm.unlink()
@@ -112,7 +112,7 @@ def test_the_name_is_gone(name):
         pickle.loads(pickled)
 
 
-def test_another_segment_has_the_name_by_now(name):
+def test_another_segment_of_the_same_name_is_refused(name):
     with SharedMemory(name, create=True, size=1) as shm, SharedMemory(name) as keeps_the_inode:
         pickled = pickle.dumps(shm)
         shm.unlink()
@@ -123,14 +123,14 @@ def test_another_segment_has_the_name_by_now(name):
         assert keeps_the_inode.size == 1
 
 
-def test_an_anonymous_one_that_was_closed():
+def test_an_anonymous_segment_that_was_closed_is_not_found():
     with SharedMemory(create=True, size=1, anonymous=True) as shm:
         pickled = pickle.dumps(shm)
     with pytest.raises(FileNotFoundError):
         pickle.loads(pickled)
 
 
-def test_an_anonymous_one_whose_descriptor_means_something_else_by_now():
+def test_an_anonymous_segment_whose_descriptor_was_reused_is_not_found():
     with SharedMemory(create=True, size=1, anonymous=True) as shm:
         pickled, fd = pickle.dumps(shm), shm.fileno()
     with SharedMemory(create=True, size=1, anonymous=True) as other:
@@ -139,7 +139,7 @@ def test_an_anonymous_one_whose_descriptor_means_something_else_by_now():
             pickle.loads(pickled)
 
 
-def test_the_sender_of_an_anonymous_one_is_gone(run):
+def test_an_anonymous_segment_of_an_ended_process_is_not_found(run):
     out = run("""
         import pickle
         from shmkit import SharedMemory
@@ -155,7 +155,7 @@ def test_the_sender_of_an_anonymous_one_is_gone(run):
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", METHODS)
-def test_arguments_of_a_process(run, name, method, kind):
+def test_segments_are_arguments_of_a_process(run, name, method, kind):
     code = """
 def work(shm, size, queue):
     try:
@@ -179,13 +179,13 @@ if __name__ == "__main__":
         process.join()
         print(process.exitcode, shm.buf[99])
 """
-    told = "cannot modify read-only memory" if kind == "readonly" else 7
+    outcome = "cannot modify read-only memory" if kind == "readonly" else 7
     written = 0 if kind == "readonly" else 42
-    assert run(PREFACE + code, method, name, kind).out == f"{(100, 1 << 20, told)}\n0 {written}\n"
+    assert run(PREFACE + code, method, name, kind).out == f"{(100, 1 << 20, outcome)}\n0 {written}\n"
 
 
 @pytest.mark.parametrize("method", METHODS)
-def test_several_anonymous_ones_at_once(run, method):
+def test_several_anonymous_segments_are_arguments_of_a_process(run, method):
     code = """
 def work(segments):
     for number, shm in enumerate(segments):
@@ -207,7 +207,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("method", METHODS)
-def test_arguments_of_a_pool(run, name, method, kind):
+def test_segments_are_arguments_of_a_pool(run, name, method, kind):
     code = """
 def start(given):
     global shm
@@ -228,7 +228,7 @@ if __name__ == "__main__":
             writer.buf[:] = bytes(range(100))
         with context.Pool(2, initializer=start, initargs=(shm,)) as pool:
             assert pool.map(add, range(100)) == list(range(0, 200, 2))
-            # These go to processes that run already.
+            # These arguments are sent to processes that already run.
             print(sum(pool.map(of_argument, [(shm, number) for number in range(100)])))
             pool.close()
             pool.join()
@@ -239,7 +239,7 @@ if __name__ == "__main__":
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("way", ["Queue", "SimpleQueue", "Pipe"])
 @pytest.mark.parametrize("method", METHODS)
-def test_to_a_process_that_runs_already(run, name, method, way, kind):
+def test_segments_are_sent_to_a_running_process(run, name, method, way, kind):
     code = """
 def work(receive, reply):
     while True:
@@ -272,8 +272,8 @@ if __name__ == "__main__":
     assert run(PREFACE + code, method, way, name, kind).out == expected
 
 
-def test_from_a_process_that_others_may_not_look_into(as_nobody):
-    # Its /proc/PID/fd belongs to root, so the resource sharer of multiprocessing serves the descriptor.
+def test_segments_are_sent_by_a_process_whose_descriptors_are_hidden(as_other_user):
+    # /proc/PID/fd of the process belongs to root, so the resource sharer of multiprocessing sends the descriptor.
     code = """
         import ctypes, multiprocessing, multiprocessing.resource_sharer, os, pickle, sys
         from shmkit import SharedMemory, _handover
@@ -284,12 +284,12 @@ def test_from_a_process_that_others_may_not_look_into(as_nobody):
             connection.send(shm.buf[0])
 
         PR_SET_DUMPABLE = 4
-        become_nobody()
+        become_other_user()
         context = multiprocessing.get_context("fork")
         mine, yours = context.Pipe()
         process = context.Process(target=work, args=(yours,))
         process.start()
-        yours.close()  # if it dies, recv() says so
+        yours.close()  # if the child dies, recv() fails
         assert ctypes.CDLL(None).prctl(PR_SET_DUMPABLE, 0, 0, 0, 0) == 0
         with SharedMemory(create=True, size=10, anonymous=True) as shm:
             shm.buf[0] = 1
@@ -302,10 +302,10 @@ def test_from_a_process_that_others_may_not_look_into(as_nobody):
         multiprocessing.resource_sharer.stop()
         print(process.exitcode)
     """
-    assert as_nobody(code).out == "1 2\nInheritedFd\n0\n"
+    assert as_other_user(code).out == "1 2\nInheritedFd\n0\n"
 
 
-def test_the_descriptor_is_looked_up_where_others_may_look():
+def test_the_descriptor_is_found_in_proc_if_that_is_readable():
     from shmkit import _handover  # noqa: PLC0415
 
     with SharedMemory(create=True, size=10, anonymous=True) as shm:
@@ -324,7 +324,7 @@ def test_the_descriptor_is_looked_up_where_others_may_look():
 
 @pytest.mark.parametrize("kind", ["named", "anonymous"])
 @pytest.mark.parametrize("end", ["shm.close()", "os._exit(0)", "shm.close(); shm.close()", "del shm"])
-def test_a_forked_child_that_closes_or_ends_harms_nobody(run, name, kind, end):
+def test_a_forked_child_that_closes_or_ends_does_not_affect_its_parent(run, name, kind, end):
     code = f"""
 name, kind = sys.argv[1:]
 with make(kind, name) as shm:
@@ -347,7 +347,7 @@ with make(kind, name) as shm:
     assert out.splitlines()[1:] == (["2"] if kind == "named" else [])
 
 
-def test_a_forked_child_that_ends_in_the_ordinary_way(run, name):
+def test_a_forked_child_may_exit_normally(run, name):
     code = """
 shm = SharedMemory(sys.argv[1], create=True, size=100)
 child = os.fork()

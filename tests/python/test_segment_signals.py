@@ -1,4 +1,4 @@
-"""Signals end or interrupt what takes long, and never harm it."""
+"""Signals during long calls: an exception of the handler ends the call, other signals do not affect it."""
 
 import pytest
 import shmkit
@@ -8,14 +8,14 @@ GIB = 1 << 30
 
 @pytest.fixture
 def large():
-    """Return the size of a segment that takes a while, or skip where the machine has no room."""
+    """Return the size of a segment that takes long to create; skip if the machine has too little memory."""
     size = 3 * GIB
     if min(shmkit.limits().largest_named, shmkit.limits().largest_anonymous) < size + GIB:
         pytest.skip(f"NOT TESTED without {size + GIB} bytes of free memory: Ctrl-C during a long create")
     return size
 
 
-# Sends SIGINT to this process as soon as the kernel has begun to set memory aside for it: `grown()` tells.
+# `interrupt_when` sends SIGINT to this process as soon as the kernel has begun to allocate, which `grown` detects.
 PREFACE = """
 import os, signal, sys, threading, time
 from shmkit import SharedMemory, limits
@@ -28,7 +28,7 @@ def interrupt_when(grown):
         os.kill(os.getpid(), signal.SIGINT)
     threading.Thread(target=wait).start()
 def came_out_of_the_call(error):
-    # Raised after the call, by the interpreter, it has no frame of Cython's.
+    # An exception that the interpreter raises after the call has no frame of Cython code.
     import traceback
     return any("segment.pyx" in frame.filename for frame in traceback.extract_tb(error.__traceback__))
 def some_is_gone():
@@ -49,7 +49,7 @@ print(SharedMemory.names(), len(os.listdir("/proc/self/fd")))
     assert run(PREFACE + code, name, large).out == "interrupted\n[] 4\n"
 
 
-def test_ctrl_c_ends_a_long_resize_which_changes_nothing(run, name, large):
+def test_ctrl_c_ends_a_long_resize_without_a_change(run, name, large):
     code = """
 with SharedMemory(name, create=True, size=4096, capacity=size) as shm:
     shm.buf[0] = 42
@@ -79,7 +79,7 @@ except KeyboardInterrupt as error:
     assert run(PREFACE + code, name, large).out == "interrupted 4 True\n"
 
 
-def test_a_long_create_goes_on_through_a_storm_of_signals(run, name):
+def test_a_long_create_succeeds_during_many_signals(run, name):
     code = """
         import signal, sys
         from shmkit import SharedMemory
@@ -100,7 +100,7 @@ def test_a_long_create_goes_on_through_a_storm_of_signals(run, name):
 
 
 @pytest.mark.parametrize("call", ["SharedMemory(create=True, size=2 << 30, anonymous=True)", "small.resize(2 << 30)"])
-def test_what_a_handler_raises_comes_out(run, large, call):
+def test_the_call_raises_the_exception_of_a_handler(run, large, call):
     del large  # there is room
     code = f"""
 class Alarm(Exception):
@@ -118,7 +118,7 @@ except Alarm as error:
     assert run(PREFACE + code, "unused", 0).out == "raised True 1\n"
 
 
-def test_other_signals_change_nothing(run, name):
+def test_signals_without_an_exception_do_not_affect_calls(run, name):
     # SIGCHLD without a handler interrupts no call; SIGUSR1 with one does.
     code = """
         import os, signal, sys, threading

@@ -1,7 +1,7 @@
-"""Segments of the standard class and ours open with each other; ours start no helper process and say nothing at exit.
+"""SharedMemory and the standard class open each other's segments; ours starts no helper process and prints nothing.
 
-The standard class runs in processes of its own: up to Python 3.12 its resource tracker destroys at exit what a process
-has only attached, which is why ours exists.
+The standard class runs in other processes: up to Python 3.12, its resource tracker removes at exit a segment that the
+process has only attached. SharedMemory does not.
 """
 
 import os
@@ -10,7 +10,7 @@ import psutil
 import pytest
 from shmkit import SharedMemory
 
-# Attaching with the standard class, in a way that leaves what it attaches alone.
+# Attaches with the standard class, and prevents its resource tracker from removing the segment.
 STANDARD = """
 import sys
 from multiprocessing import resource_tracker, shared_memory
@@ -25,7 +25,7 @@ def attach(name):
 pytestmark = pytest.mark.usefixtures("default_directory")
 
 
-def test_the_standard_class_attaches_ours(run, name):
+def test_the_standard_class_attaches_our_segment(run, name):
     with SharedMemory(name, create=True, size=5000) as shm:
         shm.buf[:5] = b"howdy"
         code = """
@@ -39,7 +39,7 @@ shm.close()
         shm.unlink()
 
 
-def test_ours_attaches_that_of_the_standard_class(run, name):
+def test_our_class_attaches_a_segment_of_the_standard_class(run, name):
     code = """
         import sys
         from multiprocessing import shared_memory
@@ -61,7 +61,7 @@ def test_ours_attaches_that_of_the_standard_class(run, name):
         assert process.returncode == 0
 
 
-def test_attaching_with_ours_does_not_destroy_it(run, name):
+def test_attaching_with_our_class_does_not_remove_the_segment(run, name):
     with SharedMemory(name, create=True, size=10) as shm:
         run("import sys, shmkit; shmkit.SharedMemory(sys.argv[1])", name)
         with SharedMemory(name):
@@ -69,7 +69,7 @@ def test_attaching_with_ours_does_not_destroy_it(run, name):
         shm.unlink()
 
 
-def test_ours_may_unlink_what_the_standard_class_made(run, name):
+def test_our_class_may_unlink_a_segment_of_the_standard_class(run, name):
     code = """
         import sys
         from multiprocessing import resource_tracker, shared_memory
@@ -81,7 +81,7 @@ def test_ours_may_unlink_what_the_standard_class_made(run, name):
     assert not os.path.exists("/dev/shm/" + name)
 
 
-def test_a_shareable_list(run, name):
+def test_our_class_attaches_the_segment_of_a_shareable_list(run, name):
     code = """
         import sys
         from multiprocessing import shared_memory
@@ -96,13 +96,13 @@ def test_a_shareable_list(run, name):
         size = int(process.stdout.readline())
         with SharedMemory(name) as shm:
             assert shm.size == size
-            assert shm.view("q", 1)[0] == 6  # its first word is its length
+            assert shm.view("q", 1)[0] == 6  # the first word is the length
             at = bytes(shm.buf).index(b"three")
             shm.buf[at : at + 5] = b"THREE"
         assert process.communicate("x") == ("[1, 2.5, 'THREE', b'four', None, True]\n", "")
 
 
-def test_what_a_shared_memory_manager_makes(run):
+def test_our_class_attaches_a_segment_of_a_shared_memory_manager(run):
     code = """
         import sys
         from multiprocessing.managers import SharedMemoryManager
@@ -123,10 +123,10 @@ def test_what_a_shared_memory_manager_makes(run):
         SharedMemory(name)
 
 
-# --- nothing runs beside, nothing is said -----------------------------------------------------------------------------
+# --- no helper process, no output -------------------------------------------------------------------------------------
 
 
-def test_no_helper_process_runs_and_nothing_is_said(run, name):
+def test_no_helper_process_runs_and_nothing_is_printed(run, name):
     code = """
         import sys
         from shmkit import SharedMemory
@@ -161,7 +161,7 @@ def test_no_helper_process_runs_and_nothing_is_said(run, name):
         "shm = SharedMemory(sys.argv[1], create=True, size=10); os.kill(os.getpid(), 9)",
     ],
 )
-def test_what_is_forgotten_is_not_spoken_of_and_its_name_stays(run, name, forgotten):
+def test_a_segment_left_at_exit_prints_nothing_and_keeps_its_name(run, name, forgotten):
     killed = -9 if "kill" in forgotten else 0
     done = run(f"import os, sys\nfrom shmkit import SharedMemory\n{forgotten}\n", name, status=killed)
     assert (done.out, done.err) == ("", "")
@@ -170,7 +170,7 @@ def test_what_is_forgotten_is_not_spoken_of_and_its_name_stays(run, name, forgot
         shm.unlink()
 
 
-def test_nothing_warns(run, name):
+def test_no_warning_is_raised(run, name):
     code = """
         import sys, warnings
         warnings.simplefilter("error")

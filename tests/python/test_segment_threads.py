@@ -1,4 +1,4 @@
-"""Any thread may use a segment while others read, resize, make or close it."""
+"""Any thread may use a segment while other threads read, resize, create or close it."""
 
 import threading
 
@@ -8,7 +8,7 @@ MIB = 1 << 20
 
 
 def gather(work, count):
-    """Run `work(number)` in `count` threads from one starting line, and raise what any of them raised."""
+    """Run `work(number)` in `count` threads that start together; raise the exception of any of them."""
     barrier, raised = threading.Barrier(count), []
 
     def run(number):
@@ -27,7 +27,7 @@ def gather(work, count):
         raise raised[0]
 
 
-def test_threads_read_while_one_closes():
+def test_threads_may_read_while_another_closes():
     for _ in range(20):
         shm = SharedMemory(create=True, size=MIB, anonymous=True)
         shm.buf[:] = b"\7" * MIB
@@ -49,7 +49,7 @@ def test_threads_read_while_one_closes():
         gather(work, 6)
 
 
-def test_threads_read_while_one_resizes():
+def test_threads_may_read_while_another_resizes():
     steps = 200
     with SharedMemory(create=True, size=4096, anonymous=True, capacity=(steps + 1) * 4096) as shm:
         shm.buf[:] = b"\7" * 4096
@@ -72,7 +72,7 @@ def test_threads_read_while_one_resizes():
         assert bytes(shm.buf[4095::4096]) == b"\7" + b"\x09" * steps
 
 
-def test_threads_resize_at_once():
+def test_threads_may_resize_at_once():
     with SharedMemory(create=True, size=1, anonymous=True, capacity=64 * MIB) as shm:
 
         def work(number):
@@ -86,7 +86,7 @@ def test_threads_resize_at_once():
         assert shm.size == 39 * MIB + 3
 
 
-def test_threads_make_one_name(name):
+def test_one_of_several_threads_creates_a_name(name):
     made = []
 
     def work(number):
@@ -102,15 +102,15 @@ def test_threads_make_one_name(name):
         shm.close()
 
 
-def test_threads_close_one_object():
+def test_threads_may_close_the_same_object():
     for _ in range(50):
         shm = SharedMemory(create=True, size=100, anonymous=True)
         gather(lambda number, shm=shm: shm.close(), 4)
         assert shm.buf is None
 
 
-def test_other_threads_run_while_memory_is_set_aside(run):
-    # The counting thread must get on between the two clock marks of the creating one.
+def test_other_threads_run_while_memory_is_allocated(run):
+    # The counting thread must count while the main thread creates a segment.
     out = run("""
         import threading
         from shmkit import SharedMemory
@@ -133,7 +133,7 @@ def test_other_threads_run_while_memory_is_set_aside(run):
     assert out == "True\n"
 
 
-def test_a_daemon_thread_may_be_at_it_when_the_interpreter_ends(run, name):
+def test_a_daemon_thread_may_create_segments_while_the_interpreter_exits(run, name):
     code = """
         import sys, threading, time
         from shmkit import SharedMemory
@@ -141,7 +141,7 @@ def test_a_daemon_thread_may_be_at_it_when_the_interpreter_ends(run, name):
             def __init__(self):
                 self.sleep = time.sleep
             def __del__(self):
-                self.sleep(0.2)  # the interpreter is ending, and others may have the lock
+                self.sleep(0.2)  # the interpreter is ending, and other threads may hold the GIL
         keep, started = Slow(), threading.Event()
         def work():
             started.set()

@@ -40,7 +40,7 @@ def semaphore(kind, where):
 def waiting(semaphore, fork, *arguments, **how):
     """Return a child that sleeps for a permit, and then says what acquire() has returned."""
     before = semaphore.stat().waits
-    child = fork(lambda child: child.say(semaphore.acquire(*arguments, **how)))
+    child = fork(lambda child: child.send(semaphore.acquire(*arguments, **how)))
     wait_until(lambda: semaphore.stat().waits > before)
     return child
 
@@ -108,10 +108,10 @@ def test_without_undo_anybody_gives(fork):
         assert (semaphore.undo, semaphore.held) == (False, None)
         child = waiting(semaphore, fork, timeout=60)
         semaphore.release()
-        assert child.said() is True
+        assert child.receive() is True
         child = waiting(semaphore, fork, n=2)
         fork(lambda _: semaphore.release(2)).end()
-        assert child.said() is True
+        assert child.receive() is True
         assert semaphore.get_value() == 0
 
 
@@ -201,7 +201,7 @@ def test_timeouts_that_are_never_over(fork, timeout):
     with closing(Semaphore(0)) as semaphore:
         child = waiting(semaphore, fork, timeout=timeout)
         semaphore.release()
-        assert child.said() is True
+        assert child.receive() is True
 
 
 def test_timeouts_that_are_none(semaphore):
@@ -270,12 +270,12 @@ def test_threads(semaphore):
         ([BoundedSemaphore], {"segment": True, "offset": 0}, "inside the segment"),  # 128 processes want more
     ],
 )
-def test_impossible_options_are_refused(full, made, how, told):
+def test_impossible_options_are_refused(managed, made, how, told):
     kind, *arguments = made
     if how.get("segment"):
-        how = dict(how, segment=full)
+        how = dict(how, segment=managed)
     refused(ValueError, INVALID, kind, *arguments, **how, match=told)
-    assert not any(full.buf)
+    assert not any(managed.buf)
 
 
 def test_options_of_wrong_types_are_refused():
@@ -304,15 +304,15 @@ def test_found_as_it_was_made(kind, name):
         made.unlink()
 
 
-def test_impossible_words_are_corrupt(full):
-    semaphore = Semaphore(1, maximum=2, segment=full, offset=0)
-    struct.pack_into("=Q", full.buf, 64, 3 << 32)
+def test_impossible_words_are_corrupt(managed):
+    semaphore = Semaphore(1, maximum=2, segment=managed, offset=0)
+    struct.pack_into("=Q", managed.buf, 64, 3 << 32)
     refused(shmkit.Corrupt, CORRUPT, semaphore.get_value)
     refused(shmkit.Corrupt, CORRUPT, semaphore.stat)
     refused(shmkit.Corrupt, CORRUPT, semaphore.release)
     assert repr(semaphore).endswith("corrupt>")
-    struct.pack_into("=Q", full.buf, 72, 0)
-    refused(shmkit.Corrupt, CORRUPT, Semaphore, segment=full, offset=0, create=False)
+    struct.pack_into("=Q", managed.buf, 72, 0)
+    refused(shmkit.Corrupt, CORRUPT, Semaphore, segment=managed, offset=0, create=False)
     semaphore.close()
 
 
@@ -335,12 +335,12 @@ def test_stat():
         each.close()
 
 
-def test_repr(full, name):
+def test_repr(managed, name):
     semaphore, named = Semaphore(3), BoundedSemaphore(name=name)
-    placed = Semaphore(segment=full, offset=64)
+    placed = Semaphore(segment=managed, offset=64)
     assert repr(semaphore) == "<Semaphore unnamed value=3>"
     assert repr(named) == f"<BoundedSemaphore {name!r} value=1>"
-    assert repr(placed) == f"<Semaphore in {full.name!r} at 64 value=1>"
+    assert repr(placed) == f"<Semaphore in {managed.name!r} at 64 value=1>"
     named.unlink()
     for each in (semaphore, named, placed):
         each.close()

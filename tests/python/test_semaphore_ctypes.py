@@ -58,11 +58,11 @@ def test_acquire_and_release(handle):
 
 def test_between_processes(handle, fork):
     assert LIB.shmkit_semaphore_acquire(handle, 2, NOWAIT, 0) == OK
-    child = fork(lambda child: child.say(LIB.shmkit_semaphore_acquire(handle, 1, FOREVER, 0)))
+    child = fork(lambda child: child.send(LIB.shmkit_semaphore_acquire(handle, 1, FOREVER, 0)))
     while not info(handle).waits:
         pass
     assert LIB.shmkit_semaphore_release(handle, 1) == OK
-    assert child.said() == OK
+    assert child.receive() == OK
 
 
 @pytest.mark.parametrize(

@@ -46,11 +46,11 @@ def holding(semaphore, fork, n=1):
 
     def work(child):
         semaphore.acquire(n=n)
-        child.say("held")
+        child.send("held")
         child.pause()
 
     child = fork(work)
-    assert child.said() == "held"
+    assert child.receive() == "held"
     return child
 
 
@@ -72,10 +72,10 @@ def test_who_waits_when_the_holder_dies(where, fork):
     """With multiprocessing.BoundedSemaphore the waiter of this test waits for ever."""
     with closing(BoundedSemaphore(1, **where)) as one:
         holder = holding(one, fork)
-        waiter = fork(lambda child: child.say(one.acquire()))
+        waiter = fork(lambda child: child.send(one.acquire()))
         wait_until(lambda: one.stat().waits)
         holder.kill()
-        assert waiter.said() is True
+        assert waiter.receive() is True
         waiter.end()
         with one:
             assert one.held == 1
@@ -91,8 +91,8 @@ def test_without_undo_they_are_gone(fork):
 def test_a_child_holds_nothing_of_its_parents(fork):
     with closing(BoundedSemaphore(2)) as pool:
         pool.acquire()
-        child = fork(lambda child: child.say((pool.held, pool.acquire(False), pool.acquire(False), pool.held)))
-        assert child.said() == (0, True, False, 1)
+        child = fork(lambda child: child.send((pool.held, pool.acquire(False), pool.acquire(False), pool.held)))
+        assert child.receive() == (0, True, False, 1)
         child.end()
         assert pool.held == 1
         assert pool.acquire(timeout=60)

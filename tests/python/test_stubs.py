@@ -1,4 +1,4 @@
-"""The type stubs say what the package is: for whoever uses it, and compared with the package itself."""
+"""The type stubs describe the package: type checks of programs that use it, and a comparison with the package."""
 
 import pathlib
 import re
@@ -7,7 +7,7 @@ import sys
 
 import pytest
 import shmkit
-from conftest import HUNG_COMPILER
+from conftest import COMPILER_SECONDS
 
 pytest.importorskip("mypy")
 HERE = pathlib.Path(__file__).parent
@@ -258,13 +258,13 @@ WRONG = {
 
 
 def mypy(*arguments):
-    """Run mypy and return what it prints."""
+    """Run mypy and return the finished process."""
     line = [sys.executable, "-m", *arguments]
-    return subprocess.run(line, capture_output=True, text=True, timeout=HUNG_COMPILER, check=False)
+    return subprocess.run(line, capture_output=True, text=True, timeout=COMPILER_SECONDS, check=False)
 
 
 def check(source, folder):
-    """Check a file in strict mode."""
+    """Check a program in strict mode."""
     (folder / "use.py").write_text(source)
     return mypy("mypy", "--strict", f"--cache-dir={folder}", "--show-error-codes", str(folder / "use.py"))
 
@@ -274,12 +274,12 @@ def test_a_strict_program_passes(tmp_path):
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_wrong_programs_do_not_pass(tmp_path):
+def test_wrong_programs_are_refused(tmp_path):
     lines = "".join(f"{wrong}\n" for wrong in WRONG)
     done = check("import shmkit\nfrom shmkit import Lock, RLock, SharedMemory\n" + lines, tmp_path)
-    told = [line for line in done.stdout.splitlines() if ": error:" in line]
+    errors = [line for line in done.stdout.splitlines() if ": error:" in line]
     for number, (wrong, code) in enumerate(WRONG.items(), 3):
-        found = [line for line in told if f"use.py:{number}:" in line]
+        found = [line for line in errors if f"use.py:{number}:" in line]
         assert any(f"[{one}]" in line for line in found for one in code.split("|")), (wrong, code, done.stdout)
 
 
@@ -298,23 +298,23 @@ REVEALED = {
 }
 
 
-def test_queues_carry_the_type_of_their_items(tmp_path):
+def test_queues_have_the_type_of_their_items(tmp_path):
     lines = "".join(f"reveal_type({expression})\n" for expression in REVEALED)
     done = check("from shmkit import JoinableQueue, Lock, Queue, SimpleQueue\n" + lines, tmp_path)
-    told = re.findall(r'Revealed type is "(.*)"', done.stdout)
-    plain = [re.sub(r"\b(builtins|typing)\.", "", each) for each in told]
+    revealed = re.findall(r'Revealed type is "(.*)"', done.stdout)
+    plain = [re.sub(r"\b(builtins|typing)\.", "", each) for each in revealed]
     assert plain == list(REVEALED.values()), done.stdout
 
 
-def test_the_stubs_are_those_of_the_installed_package(tmp_path, monkeypatch):
+def test_the_stubs_agree_with_the_installed_package(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     allow = f"--allowlist={HERE / 'stubtest_allowlist.txt'}"
     done = mypy("mypy.stubtest", "shmkit", allow, "--ignore-unused-allowlist")
     assert done.returncode == 0, done.stdout + done.stderr
 
 
-def test_stubtest_finds_what_differs(tmp_path, monkeypatch):
-    """The comparison above looks at this package: a method that is taken out of a copy's stub is missed."""
+def test_stubtest_finds_a_missing_method(tmp_path, monkeypatch):
+    """This ensures that the comparison above checks this package: stubtest finds a method that a stub lacks."""
     copy = tmp_path / "stubs" / "shmkit"
     copy.mkdir(parents=True)
     for stub in pathlib.Path(shmkit.__file__).parent.glob("*.pyi"):

@@ -1,4 +1,4 @@
-"""What users see of the classes: signatures, names, exceptions, repr, iteration, type hints, descriptors."""
+"""The visible surface of the classes: signatures, names, exceptions, repr, iteration, type hints, descriptors."""
 
 import ast
 import asyncio
@@ -46,7 +46,7 @@ EXPORTED = {name: getattr(shmkit, name) for name in shmkit.__all__}
 CLASSES = {name: value for name, value in EXPORTED.items() if inspect.isclass(value)}
 ERRORS = [kind for kind in CLASSES.values() if issubclass(kind, Exception)]
 TUPLES = [kind for kind in CLASSES.values() if issubclass(kind, tuple)]
-# What Queue.lease() and Queue.reserve() make.
+# Classes that only Queue.lease() and Queue.reserve() create.
 MADE = [Lease, Reservation]
 EXTENSIONS = [kind for kind in CLASSES.values() if kind not in ERRORS + TUPLES]
 OBJECTS = [kind for kind in EXTENSIONS if kind not in [*MADE, SharedMemory]]
@@ -54,7 +54,7 @@ QUEUES = [Queue, JoinableQueue, SimpleQueue]
 
 
 def new(kind, *arguments, **how):
-    """Make an object with whatever its constructor requires."""
+    """Create an object with the arguments that its constructor requires."""
     return kind(2, *arguments, **how) if issubclass(kind, Barrier) else kind(*arguments, **how)
 
 
@@ -75,7 +75,7 @@ STUBS = stubs()
 
 
 def members(name):
-    """Return what the stub of a class defines: a list for each name."""
+    """Return the first definition of each function in the stub of a class, by name."""
     found = {}
     for node in STUBS[name].body:
         if isinstance(node, ast.FunctionDef):
@@ -89,7 +89,7 @@ def decorators(node):
 
 
 def in_stub(node):
-    """Return the parameters that a stub gives a function, as (name, kind, default)."""
+    """Return the parameters of a function of a stub, as (name, kind, default)."""
     given = node.args
     positional = given.posonlyargs + given.args
     without = len(positional) - len(given.defaults)
@@ -110,7 +110,7 @@ def in_stub(node):
 
 
 def at_run_time(value):
-    """Return the parameters that inspect.signature finds, without the object itself."""
+    """Return the parameters that inspect.signature finds, without self or cls."""
     found = [(each.name, each.kind, each.default) for each in inspect.signature(value).parameters.values()]
     return found[1:] if found and found[0][0] in ("self", "cls") else found
 
@@ -119,14 +119,14 @@ INITIALISED = [kind for kind in EXTENSIONS if "__init__" in members(kind.__name_
 
 
 @pytest.mark.parametrize("kind", [kind for kind in EXTENSIONS if kind not in MADE])
-def test_the_signature_of_a_class_is_that_of_its_constructor_and_of_its_stub(kind):
+def test_the_signature_of_a_class_equals_its_constructor_and_its_stub(kind):
     found = at_run_time(kind)
     assert found == at_run_time(kind.__init__)
     assert found == in_stub(next(members(base.__name__)["__init__"] for base in kind.__mro__ if base in INITIALISED))
 
 
 OWN = [base for kind in EXTENSIONS for base in kind.__mro__ if base is not object]
-# What the interpreter calls: of these Cython embeds no signature, or not each Cython.
+# Methods that the interpreter calls: not every Cython embeds their signatures.
 PROTOCOL = {"__init__", "__buffer__", "__class_getitem__", "__iter__", "__aiter__"}
 METHODS = sorted(
     {(base.__name__, name, base) for base in OWN for name in members(base.__name__) if name not in PROTOCOL},
@@ -135,7 +135,7 @@ METHODS = sorted(
 
 
 @pytest.mark.parametrize("kind,name,base", METHODS)
-def test_the_signature_of_a_method_is_that_of_its_stub(kind, name, base):
+def test_the_signature_of_a_method_equals_its_stub(kind, name, base):
     node = members(kind)[name]
     value = getattr(base, name)
     if "property" in decorators(node):
@@ -151,16 +151,16 @@ def test_every_public_member_is_in_the_stub(kind):
 
 
 @pytest.mark.parametrize("name", [name for name, value in EXPORTED.items() if not inspect.isclass(value)])
-def test_the_signature_of_a_function_is_that_of_its_stub(name):
+def test_the_signature_of_a_function_equals_its_stub(name):
     assert at_run_time(EXPORTED[name]) == in_stub(STUBS[name])
 
 
 @pytest.mark.parametrize("kind", TUPLES)
-def test_the_signature_of_a_tuple_is_its_fields(kind):
+def test_the_signature_of_a_tuple_lists_its_fields(kind):
     assert list(inspect.signature(kind).parameters) == list(kind._fields)
 
 
-def test_the_comparison_sees_a_star_that_has_moved():
+def test_the_comparison_finds_a_moved_star():
     right = in_stub(ast.parse("def f(self, name=None, *, create=None): ...").body[0])
     wrong = in_stub(ast.parse("def f(self, name=None, create=None, *): ...".replace(", *)", ")")).body[0])
     assert right != wrong
@@ -171,7 +171,7 @@ def test_the_comparison_sees_a_star_that_has_moved():
 
 
 @pytest.mark.parametrize("kind", MADE)
-def test_classes_that_only_a_queue_makes_show_no_constructor(kind):
+def test_classes_that_only_a_queue_creates_have_no_constructor(kind):
     with pytest.raises(ValueError, match="no signature"):
         inspect.signature(kind)
     with pytest.raises(TypeError, match="is made by Queue"):
@@ -186,7 +186,7 @@ def test_a_docstring_begins_with_a_summary(kind):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in EXTENSIONS if kind not in MADE])
-def test_help_shows_the_signature_and_nothing_of_the_compiler(kind):
+def test_help_shows_the_signature_and_no_traces_of_cython(kind):
     text = pydoc.plain(pydoc.render_doc(kind))
     assert f"class {kind.__name__}(" in text
     assert "*args, **kwargs)" not in text.replace("__new__(*args, **kwargs)", "").replace("call(self", "")
@@ -212,11 +212,11 @@ def test_no_function_hides_a_module():
 
 
 @pytest.mark.parametrize("kind", ERRORS)
-def test_every_exception_of_ours_is_a_shmkit_error(kind):
+def test_every_exception_is_a_shmkit_error(kind):
     assert issubclass(kind, ShmkitError)
 
 
-def test_other_clauses_catch_them_too():
+def test_exceptions_have_standard_base_classes():
     assert issubclass(shmkit.NotOwner, RuntimeError)
     assert issubclass(shmkit.NotOwner, AssertionError)
     if sys.version_info >= (3, 13):
@@ -363,19 +363,19 @@ def test_the_repr_of_a_segment(name):
     assert repr(shm) == "<SharedMemory closed>"
 
 
-def test_the_repr_of_what_is_stored_in_a_segment(name):
+def test_the_repr_of_an_object_in_a_segment(name):
     with SharedMemory(name, create=True, size=64, managed=True) as shm:
         shm.unlink()
         assert repr(shm.lock) == f"<Lock built into '{name}' unlocked>"
         event = Event(segment=shm, offset=0)
         assert repr(event) == f"<Event in '{name}' at 0 unset>"
-    assert repr(event) == f"<Event in '{name}' at 0 unset>"  # it stays when its segment is closed
+    assert repr(event) == f"<Event in '{name}' at 0 unset>"  # the object stays open when its segment is closed
     with SharedMemory(create=True, size=64, anonymous=True, managed=True) as shm:
         assert repr(Event(segment=shm, offset=0)) == "<Event in a segment at 0 unset>"
 
 
 @pytest.mark.parametrize("kind", [*OBJECTS, SharedMemory])
-def test_what_was_never_opened_has_a_repr(kind):
+def test_an_object_that_was_never_opened_has_a_repr(kind):
     assert repr(kind.__new__(kind)) == f"<{kind.__name__} closed>"
 
 
@@ -402,7 +402,7 @@ def opened_in(shm, kind, number, **how):
     return new(kind, segment=shm, offset=number << 17, **how)
 
 
-def test_a_repr_claims_no_identity(run, name):
+def test_a_repr_takes_no_identity(run, name):
     """A process that has an identity in a segment holds a byte lock of its file."""
     code = """
         import sys, shmkit
@@ -430,13 +430,13 @@ def test_a_repr_claims_no_identity(run, name):
 
 
 @pytest.mark.parametrize("kind", QUEUES)
-def test_a_block_closes_the_queue_at_its_end(kind, name):
+def test_a_with_block_closes_the_queue_at_its_end(kind, name):
     with kind(name=name) as queue:
         assert type(queue) is kind
         queue.put(1)
     refused(ValueError, CLOSED, queue.put, 2)
     with pytest.raises(ZeroDivisionError), kind(name=name) as queue:
-        assert queue.get() == 1  # closing shuts nothing down
+        assert queue.get() == 1  # close() does not shut the queue down
         queue.unlink()
         raise ZeroDivisionError
     assert repr(queue) == f"<{kind.__name__} '{name}' closed>"
@@ -463,7 +463,7 @@ def test_iteration_waits_for_messages():
     assert got == list(range(5))
 
 
-def test_iteration_leaves_task_done_to_the_caller():
+def test_iteration_does_not_call_task_done():
     queue = JoinableQueue()
     queue.put_many("ab")
     queue.shutdown()
@@ -500,7 +500,7 @@ def test_asynchronous_iteration_ends_when_the_queue_is_shut_down_and_empty(kind)
 
 
 @pytest.mark.parametrize("kind", [*QUEUES, Lease])
-def test_queues_and_leases_take_the_type_of_their_items(kind):
+def test_queues_and_leases_are_generic_in_their_items(kind):
     alias = kind[int]
     assert (typing.get_origin(alias), typing.get_args(alias)) == (kind, (int,))
     assert repr(alias) == f"shmkit.{kind.__name__}[int]"
@@ -544,14 +544,14 @@ def test_a_descriptor_opens_a_named_object(kind, name):
     two = from_fd(kind, fd, one.fd()[1])
     copy.copy(two).close()
     one.unlink()
-    # A file without a name that nothing seals could be truncated under us.
+    # Another process could truncate an unsealed file without a name.
     refused(PermissionError, UNTRUSTED, from_fd, kind, fd, one.fd()[1], match="not sealed")
     from_fd(kind, fd, one.fd()[1], trust=True).close()
-    os.close(fd)  # it stays the caller's
+    os.close(fd)  # the descriptor still belongs to the caller
     assert repr(two).startswith(f"<{kind.__name__} unnamed ")
 
 
-def test_a_descriptor_opens_the_options_too():
+def test_an_object_opened_by_descriptor_has_its_options():
     assert Lock.from_fd(*Lock(transferable=True).fd()).transferable
     assert Semaphore.from_fd(*Semaphore(3, undo=True).fd()).stat()[:3] == (3, 3, True)
     assert Barrier.from_fd(*Barrier(7).fd()).parties == 7
@@ -559,7 +559,7 @@ def test_a_descriptor_opens_the_options_too():
     assert (Queue.from_fd(*queue.fd()).maxsize, Queue.from_fd(*queue.fd()).overflow) == (5, "fail")
 
 
-def test_arguments_of_this_process_are_given_again():
+def test_from_fd_takes_the_arguments_of_this_process():
     refused(ValueError, INVALID, Lock.from_fd, 0, on_owner_death="maybe")
     refused(ValueError, INVALID, RWLock.from_fd, 0, on_owner_death="maybe")
     with pytest.raises(TypeError):
@@ -577,7 +577,7 @@ def test_arguments_of_this_process_are_given_again():
 
 
 @pytest.mark.parametrize("kind", OBJECTS)
-def test_descriptors_of_something_else_are_refused(kind, tmp_path):
+def test_other_descriptors_are_refused(kind, tmp_path):
     with open(tmp_path / "file", "w+b") as file:
         with pytest.raises(Exception) as caught:
             from_fd(kind, file)
@@ -591,7 +591,7 @@ def test_descriptors_of_something_else_are_refused(kind, tmp_path):
 
 
 @pytest.mark.parametrize("kind", OBJECTS)
-def test_what_is_stored_in_a_segment_has_no_descriptor(kind):
+def test_an_object_in_a_segment_has_no_descriptor(kind):
     with SharedMemory(create=True, size=1 << 17, managed=True, anonymous=True) as shm:
         how = {"lock": RLock()} if kind is Condition else {}
         one = new(kind, segment=shm, offset=0, **how)
@@ -600,7 +600,7 @@ def test_what_is_stored_in_a_segment_has_no_descriptor(kind):
         refused(ValueError, CLOSED, one.fd)
 
 
-def test_base_classes_open_nothing():
+def test_base_classes_cannot_be_opened():
     for base in (Lock.__mro__[1], Lock.__mro__[2]):
         with pytest.raises(TypeError, match="base class"):
             base.from_fd(0)
@@ -623,7 +623,7 @@ def test_a_descriptor_opens_a_segment(name):
     refused(ValueError, INVALID, SharedMemory.from_fd, 9999)
 
 
-def test_descriptors_travel_over_a_socket(run):
+def test_descriptors_are_sent_over_a_socket(run):
     code = """
         import socket, sys
         from shmkit import Lock, Queue, SharedMemory
@@ -685,7 +685,7 @@ def test_the_examples_in_the_pxds_run(tmp_path):
 
 
 @pytest.mark.parametrize("kind", [kind for kind in EXTENSIONS if kind not in MADE])
-def test_a_docstring_names_the_pxd_that_describes_the_methods_without_the_gil(kind):
+def test_a_docstring_names_the_pxd_of_the_methods_without_the_gil(kind):
     named = re.findall(r"``shmkit/(\w+).pxd``", kind.__doc__)
     assert len(named) == 1
     text = (PACKAGE / f"{named[0]}.pxd").read_text()

@@ -1,4 +1,4 @@
-"""The C ABI as ctypes declares it: structs, functions, and the package's own library."""
+"""The C ABI in ctypes: structs, functions, and the library of the package."""
 
 import contextlib
 import ctypes
@@ -219,7 +219,7 @@ class QueueInfo(ctypes.Structure):
     ]
 
 
-# Its figures, all of them uint64_t.
+# The fields of shmkit_limits_info of type uint64_t.
 FIGURES = [
     "largest_named",
     "largest_anonymous",
@@ -288,7 +288,7 @@ DECLARATION = re.compile(r"^ +(?P<result>[\w ]+?[ *]+)(?P<name>shmkit_\w+)\((?P<
 
 
 def ctype(declared):
-    """Return the ctypes type of a C type such as "const char **". A pointer to anything opaque is a void pointer."""
+    """Return the ctypes type of a C type such as "const char **". A pointer to an opaque type is a void pointer."""
     declared = declared.strip()
     if declared in PLAIN:
         return PLAIN[declared]
@@ -303,7 +303,7 @@ def ctype(declared):
 
 
 def table():
-    """Return what each function returns and takes, as the package's own declarations say."""
+    """Return the result type and the argument types of each function, read from libshmkit.pxd."""
     with open(os.path.join(os.path.dirname(shmkit.__file__), "libshmkit.pxd")) as file:
         text = file.read()
     found = {}
@@ -313,7 +313,7 @@ def table():
     return found
 
 
-# Each function: what it returns, and what it takes.
+# The result type and the argument types of each function.
 TABLE = table()
 
 
@@ -363,7 +363,7 @@ class Calls:
 
 
 def last_error():
-    """Return what shmkit_last_error tells: status, errno, text."""
+    """Return the status, errno and text of shmkit_last_error."""
     code, number, text = c_int32(), c_int32(), c_char_p()
     assert LIB.shmkit_last_error(byref(code), byref(number), byref(text)) == OK
     return code.value, number.value, text.value.decode()
@@ -375,7 +375,7 @@ def options(**fields):
 
 
 def got(function, handle, kind):
-    """Call a function that returns one number or string of an object, and return that."""
+    """Call a function that stores one number or string of an object, and return the value."""
     out = kind() if kind is c_char_p else kind(77)
     assert function(handle, byref(out)) == OK
     return out.value

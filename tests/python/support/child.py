@@ -1,4 +1,4 @@
-"""A forked child of a test, and how to wait for what others do."""
+"""A forked child of a test, and a wait for what other processes do."""
 
 import os
 import pickle
@@ -7,87 +7,87 @@ import signal
 import time
 import traceback
 
-# How many seconds a process may take before it is taken for hung: far more than any needs.
-HUNG = 60
+# A process that runs for more seconds than this counts as hung; none needs nearly as many.
+HANG_SECONDS = 60
 
 
 def wait_until(condition):
     """Wait until `condition()` is true."""
-    end = time.monotonic() + HUNG
+    end = time.monotonic() + HANG_SECONDS
     while not condition():
-        assert time.monotonic() < end, "it does not come about"
+        assert time.monotonic() < end, "the condition did not become true"
         time.sleep(0.0005)
 
 
 class Child:
-    """A forked child of the test, which tells what it does and waits where it is told to.
+    """A forked child of the test, which sends values to the test and pauses until the test calls go().
 
-    What the child runs gets this object: there `say` and `pause` are to be called, here all the others.
+    `work` gets this object in the child and calls `send` and `pause` there. The test calls the other methods.
     """
 
     def __init__(self, work):
-        (self._hear, self._say), (self._waits, self._goes_on) = os.pipe(), os.pipe()
+        (self._input, self._output), (self._pause_end, self._go_end) = os.pipe(), os.pipe()
         self.pid = os.fork()
         if self.pid:
-            os.close(self._say)
-            os.close(self._waits)
+            os.close(self._output)
+            os.close(self._pause_end)
             return
-        os.close(self._hear)
-        os.close(self._goes_on)
+        os.close(self._input)
+        os.close(self._go_end)
         status = 1
         try:
             work(self)
             status = 0
         except BaseException:
-            self.say(traceback.format_exc())
+            self.send(traceback.format_exc())
         finally:
             os._exit(status)
 
-    def say(self, value=None):
+    def send(self, value=None):
         """Send a value to the test."""
         data = pickle.dumps(value)
-        os.write(self._say, len(data).to_bytes(4, "little") + data)
+        os.write(self._output, len(data).to_bytes(4, "little") + data)
 
     def pause(self):
-        """Wait for go(), or end with the test."""
-        if not os.read(self._waits, 1):
+        """Wait for go(); exit if the test ends first."""
+        if not os.read(self._pause_end, 1):
             os._exit(2)
 
     def _read(self, count):
-        assert select.select([self._hear], [], [], HUNG)[0], "the child hangs"
-        return os.read(self._hear, count)
+        assert select.select([self._input], [], [], HANG_SECONDS)[0], "the child hangs"
+        return os.read(self._input, count)
 
-    def said(self):
-        """Return what it says next."""
+    def receive(self):
+        """Return the next value that the child sends."""
         data = self._read(int.from_bytes(self._read(4), "little"))
         assert data, "the child has ended"
         return pickle.loads(data)
 
     def go(self):
-        """Have it go on from its pause."""
-        os.write(self._goes_on, b"x")
+        """Resume the child from its pause."""
+        os.write(self._go_end, b"x")
 
     def kill(self, number=signal.SIGKILL):
-        """Kill it and see its end."""
+        """Kill the child and wait for its end."""
         os.kill(self.pid, number)
         return self.end(-number)
 
     def end(self, status=0):
-        """See its end: how it exits, or negative the signal that kills it."""
+        """Wait for the end of the child: its exit status, or minus the signal that kills it, must be `status`."""
         wait_until(lambda: self.reaped(os.WNOHANG))
-        assert self.status == status, self.said()
+        assert self.status == status, self.receive()
 
     def reaped(self, flags=0):
-        """Say whether it has ended."""
+        """Return whether the child has ended."""
         pid, status = os.waitpid(self.pid, flags)
         if pid:
             self.pid, self.status = 0, os.waitstatus_to_exitcode(status)
         return pid != 0
 
     def close(self):
-        """Kill it if it still runs."""
+        """Kill the child if it still runs."""
         if self.pid:
             os.kill(self.pid, signal.SIGKILL)
             self.reaped()
-        os.close(self._hear)
-        os.close(self._goes_on)
+        os.close(self._input)
+        os.close(self._go_end)

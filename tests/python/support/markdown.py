@@ -12,19 +12,19 @@ PROGRAMS = {"python", "cython", "c", "rust"}
 """Languages of blocks that are whole programs."""
 
 FILES = {"cmake", "dockerfile", "ini", "toml", "yaml"}
-"""Languages of blocks that are files of a project, and nothing by themselves."""
+"""Languages of blocks that are files of a project and cannot run alone."""
 
 LANGUAGES = PROGRAMS | FILES | {"sh", "text"}
 
 
 def tracked(pattern="*"):
-    """Return the paths of all files of the tree that match a pattern. Without git these are all files there."""
+    """Return the paths of the tracked and new files that match a pattern; without git, of all files."""
     command = ["git", "ls-files", "-z", "--cached", "--others", "--exclude-standard", "--", pattern]
     try:
         listed = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=True).stdout
     except (OSError, subprocess.CalledProcessError):
         listed = ""
-    # A path that was removed is listed still.
+    # git still lists a path that was removed.
     paths = [ROOT / name for name in listed.split("\0") if name]
     if not paths:
         found = [path.relative_to(ROOT) for path in ROOT.rglob(pattern)]
@@ -101,10 +101,10 @@ def read(text):
 
 
 class Step(NamedTuple):
-    """A block that is run, and the text block behind it."""
+    """A block that is run, and the text block that follows it."""
 
     block: Block
-    expected: Block  # None: any output
+    expected: Block  # None if any output passes
 
 
 class Unit(NamedTuple):
@@ -120,7 +120,7 @@ class Unit(NamedTuple):
 
 
 def fault(block, before, project):
-    """Return why a block is none of what CONTRIBUTING.md lists, or None; `before` is what runs just before it."""
+    """Return why a block breaks the rules of CONTRIBUTING.md, or None; `before` is what runs just before it."""
     if block.language not in LANGUAGES:
         return f"{block.language!r} is none of {', '.join(sorted(LANGUAGES))}"
     if block.skip or block.title or block.language in PROGRAMS:
@@ -134,7 +134,7 @@ def fault(block, before, project):
 
 
 def units(blocks):
-    """Return what is run of the blocks of a page; raise ValueError if a block cannot be run and has no skip reason."""
+    """Return the units of a page that are run; raise ValueError if a block cannot be run and has no skip reason."""
     programs, projects, before = [], {}, None
     for block in blocks:
         if block.title and not block.skip:

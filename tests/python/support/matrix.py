@@ -1,10 +1,11 @@
 """Tests shmkit with every CPython from 3.9 to 3.13 and every Cython from 3.0 to 3.3: `make test-matrix`.
 
-Each interpreter gets a virtual environment, the newest Cython, the package and pytest. Each Cython then builds the
-packages in downstream/ and runs their tests (`pytest -m cython`), against a shmkit that the newest one has built, and
-against one of its own. What cannot be tested is named in the table. Everything is made below target/matrix. Options:
---python 3.9 --cython 3.0 choose one of each (repeatable; `none` for no one), --keep uses the virtual environments that
-are there.
+Each interpreter gets a virtual environment with the newest Cython, the package and pytest. Each Cython then builds the
+packages in downstream/ and runs their tests (`pytest -m cython`) twice: against a shmkit that the newest Cython built,
+and against a shmkit that it built itself. The table lists what could not be tested. All files are below target/matrix.
+
+Options: --python 3.9 and --cython 3.0 choose a version (repeatable; `none` chooses no version). --keep uses the
+existing virtual environments.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from typing import NamedTuple
 ROOT = pathlib.Path(__file__).resolve().parents[3]
 TARGET = pathlib.Path(os.environ.get("CARGO_TARGET_DIR", ROOT / "target")).resolve()
 WORK = TARGET / "matrix"
-# What the package is built from and tested with; copied, so that no build finds what another one has left.
+# The files that the package is built from and tested with. They are copied, so that no build uses files of another.
 SOURCES = [
     *("Cargo.toml", "Cargo.lock", "build.rs", "src", "include", "cython"),
     *("setup.py", "pyproject.toml", "LICENSE-APACHE", "LICENSE-MIT"),
@@ -28,7 +29,7 @@ SOURCES = [
 BESIDE = [".gitignore", "README.md", "examples", "tests/python", "tests/assets"]
 PYTHONS = ["3.9", "3.10", "3.11", "3.12", "3.13"]
 CYTHONS = ["3.0", "3.1", "3.2", "3.3"]
-# Tests that need packages which an interpreter lacks skip and say so; these alone are needed.
+# Packages that the tests require. Tests that need another package skip if it is missing.
 NEEDED = ["pytest", "pytest-timeout", "pytest-xdist", "psutil"]
 WANTED = ["numpy", "hypothesis", "mypy"]
 # As in the Makefile.
@@ -41,20 +42,20 @@ class Row(NamedTuple):
     what: str
     result: str
     seconds: float
-    told: str
+    detail: str
 
 
 class Failed(Exception):  # noqa: N818
-    """A step went wrong; its output has been shown."""
+    """A step failed; its output has been printed."""
 
 
-def say(text):
-    """Show progress at once."""
+def show_progress(text):
+    """Print a line of progress at once."""
     print(f"-- {text}", flush=True)
 
 
 def run(line, log, cwd=None, env=None, show=False):
-    """Run a command, write what it prints to the log (and show it), and return that."""
+    """Run a command, write its output to the log, print it with `show`, and return it."""
     log.write(f"$ {' '.join(map(str, line))}\n")
     log.flush()
     lines = []
@@ -74,7 +75,7 @@ def run(line, log, cwd=None, env=None, show=False):
 
 
 def version_of(python):
-    """Return the version of an interpreter as "3.9.18"; None where it is no CPython that works."""
+    """Return the version of an interpreter as "3.9.18", or None if it is no working CPython."""
     code = "import platform, sys; print(platform.python_implementation(), '%d.%d.%d' % sys.version_info[:3])"
     try:
         done = subprocess.run([python, "-c", code], capture_output=True, text=True, timeout=60, check=False)
@@ -85,13 +86,13 @@ def version_of(python):
 
 
 def has_headers(python):
-    """Say whether extension modules can be built for an interpreter, and virtual environments made."""
+    """Return whether an interpreter can build extension modules and create virtual environments."""
     code = "import ensurepip, os, sysconfig, venv; assert os.path.exists(sysconfig.get_path('include') + '/Python.h')"
     return subprocess.run([python, "-c", code], capture_output=True, timeout=60, check=False).returncode == 0
 
 
 def interpreters(wanted):
-    """Return an interpreter for each wanted version, None where there is none: by name on PATH, else pyenv's newest."""
+    """Return an interpreter for each wanted version, or None: the newest one of pyenv, else the one on PATH."""
     found = {}
     for version in wanted:
         candidates = []
@@ -111,7 +112,7 @@ def interpreters(wanted):
 
 
 def copy_sources():
-    """Return a folder with nothing but the sources."""
+    """Return a folder that contains only the sources."""
     source = WORK / "source"
     shutil.rmtree(source, ignore_errors=True)
     for name in SOURCES + BESIDE:
@@ -125,7 +126,7 @@ def copy_sources():
 
 
 class Environment:
-    """A virtual environment and the log of what happens in it."""
+    """A virtual environment and the log of its commands."""
 
     def __init__(self, name, python, log, keep):
         self.folder, self.log = WORK / name, log
@@ -136,7 +137,7 @@ class Environment:
         self.pip("--upgrade", "pip", "setuptools>=77", "wheel")
 
     def pip(self, *what):
-        """Install something."""
+        """Install packages."""
         run([self.python, "-m", "pip", "install", "--quiet", "--disable-pip-version-check", *what], self.log)
 
     def version(self, package):
@@ -145,14 +146,14 @@ class Environment:
         return run([self.python, "-c", code], self.log).strip()
 
     def install_shmkit(self, source):
-        """Build it afresh with the Cython that is there, and install it."""
+        """Build shmkit from scratch with the installed Cython, and install it."""
         shutil.rmtree(source / "target", ignore_errors=True)
         environment = dict(os.environ, CARGO_TARGET_DIR=str(WORK / "cargo"))
         build = ["--no-build-isolation", "--no-deps", "--force-reinstall", source]
         run([self.python, "-m", "pip", "install", "--quiet", *build], self.log, env=environment)
 
     def pytest(self, source, *arguments):
-        """Run tests of the copied sources, show their progress, and return the last line."""
+        """Run tests of the copied sources, print their progress, and return the last line."""
         environment = dict(os.environ, CARGO_TARGET_DIR=str(WORK / "cargo"))
         line = [self.python, "-m", "pytest", "-p", "no:cacheprovider", *SIDE_BY_SIDE, *arguments]
         return run(line, self.log, cwd=source, env=environment, show=True).strip().splitlines()[-1]
@@ -173,9 +174,9 @@ def try_python(environment, source):
 
 
 def try_cython(environment, source, version, newest):
-    """Build and test the downstream packages with one Cython: shmkit built by the newest one, then by the same."""
+    """Test the downstream packages with one Cython, against a shmkit built by the newest Cython and by the same one."""
     environment.pip(*NEEDED, "numpy", "hypothesis")
-    told = []
+    detail = []
     for builder in ("newest", "same"):
         wanted = newest if builder == "newest" else f"Cython=={version}.*"
         environment.pip("--upgrade", wanted)
@@ -184,22 +185,22 @@ def try_cython(environment, source, version, newest):
         environment.pip("--upgrade", f"Cython=={version}.*")
         used = environment.version("Cython")
         last = environment.pytest(source, "-m", "cython", "tests/python")
-        told.append(f"{used} on a shmkit by {built_by}: {last}")
-    return "; ".join(told)
+        detail.append(f"{used} on a shmkit by {built_by}: {last}")
+    return "; ".join(detail)
 
 
 def attempt(what, python, keep, work):
     """Run one line of the table."""
-    say(what)
+    show_progress(what)
     began = time.monotonic()
     name = re.sub(r"[^\w.]+", "-", what)
     with open(WORK / f"{name}.log", "w") as log:
         try:
-            told, result = work(Environment(name, python, log, keep)), "passed"
+            detail, result = work(Environment(name, python, log, keep)), "passed"
         except Failed as error:
-            told, result = f"{error}: see {log.name}", "FAILED"
-    say(f"{what}: {result}")
-    return Row(what, result, time.monotonic() - began, told)
+            detail, result = f"{error}: see {log.name}", "FAILED"
+    show_progress(f"{what}: {result}")
+    return Row(what, result, time.monotonic() - began, detail)
 
 
 def main():
@@ -218,7 +219,7 @@ def main():
         what = f"CPython {version}"
         if python is None:
             rows.append(Row(what, "not found", 0, "no interpreter with headers on PATH, nor below PYENV_ROOT/versions"))
-            say(f"{what}: not found")
+            show_progress(f"{what}: not found")
             continue
         row = attempt(what, python, options.keep, lambda environment: try_python(environment, source))
         rows.append(row._replace(what=f"CPython {version_of(python)}"))
@@ -231,7 +232,7 @@ def main():
     width = max(len(row.what) for row in rows)
     print()
     for row in rows:
-        print(f"{row.what:{width}}  {row.result:9}  {row.seconds:5.0f} s  {row.told}")
+        print(f"{row.what:{width}}  {row.result:9}  {row.seconds:5.0f} s  {row.detail}")
     if any(row.result == "FAILED" for row in rows) or all(row.result == "not found" for row in rows):
         sys.exit(1)
 

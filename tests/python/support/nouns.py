@@ -1,4 +1,4 @@
-"""A row for each class whose objects have a place in shared memory: what the conformance tests need to know of it."""
+"""A row for each class whose objects are stored in shared memory, with what the conformance tests need."""
 
 import functools
 import itertools
@@ -26,65 +26,65 @@ NOTHING: Mapping[str, Any] = types.MappingProxyType({})
 
 
 class Waiting(NamedTuple):
-    """How a thread blocks in an object, and how others see that and end it."""
+    """What makes a thread block in an object, what shows that it blocks, and what wakes it."""
 
     block: Callable[[Any], Any]
     is_blocked: Callable[[Any], Any]
     wake: Callable[[Any], Any]
-    # What has to be done before, so that it blocks.
+    # Makes the next call of `block` wait.
     occupy: Callable[[Any], Any] = lambda one: None
-    # What the blocked call returns if its handle is closed meanwhile; None if it raises ValueError.
+    # The result of the blocked call if its handle is closed meanwhile; None if it raises ValueError.
     result: Any = None
 
 
 class Noun(NamedTuple):
-    """A class and how to use it."""
+    """A class with sample arguments and calls."""
 
     kind: type
-    # In `shmkit_<noun>_create`.
+    # The noun in `shmkit_<noun>_create`.
     noun: str
-    # The number of its kind in the first bytes of its memory.
+    # The number of its kind, which the first bytes of its memory contain.
     number: int
-    # The memory it takes in a segment with `options`.
+    # How many bytes it occupies in a segment with `options`.
     size: int
-    # A use that every handle sees in `stat()`.
+    # Uses the object so that `stat()` changes for every handle.
     use: Callable[[Any], Any]
     waiting: Waiting
     # Returns the positional arguments that its constructor needs at every place.
     arguments: Callable[[], tuple] = tuple
-    # Options with which it fits into a page.
+    # Options with which it fits in one page.
     options: Mapping[str, Any] = NOTHING
-    # Options that contradict `options`, each of them for itself.
+    # Options each of which contradicts `options`.
     contradictions: tuple[dict[str, Any], ...] = ()
-    # The fields and flags of the C options that ask for the same as `arguments` and `options`.
+    # The C options that mean the same as `arguments` and `options`.
     c_options: Mapping[str, int] = NOTHING
-    # C options that ask for another one.
+    # C options that contradict `c_options`.
     c_contradiction: Mapping[str, int] = NOTHING
-    # The flags that its C options take besides those that all have.
+    # The flags of its C options besides the flags that all nouns have.
     flags: int = 0
-    # How those methods are called that need arguments, or that look at the object only when what they return is used.
+    # Calls of the methods that need arguments, or that use the object only when their result is used.
     calls: Mapping[str, Callable[[Any], Any]] = NOTHING
-    # Other ways to call them, which take another path to the object.
+    # More calls, which reach the object by other code paths.
     other_calls: tuple[Callable[[Any], Any], ...] = ()
-    # Those that need no open object: what each returns of a closed one, `...` where it varies.
+    # Methods that need no open object, and their result on a closed one; `...` if it varies.
     after_close: Mapping[str, Any] = NOTHING
-    # How many positional arguments its constructor takes at the most.
+    # How many positional arguments its constructor takes at most.
     positional: int = 1
-    # Without a name it has a memory file of its own instead of a place in the arena that its process has.
+    # An unnamed object has its own memory file instead of a place in the arena of its process.
     own_file: bool = False
 
     def make(self, **how):
-        """Make or open one where the arguments say."""
+        """Create or open an object at the place that the arguments name."""
         return self.kind(*self.arguments(), **{**self.options, **how})
 
     def public(self):
-        """Return the names of its methods and properties that need an open object, as far as they are public."""
+        """Return the names of its public methods and properties that need an open object."""
         names = {name for name in dir(self.kind) if not name.startswith("_")} - {"close", "unlink", "name", "offset"}
         of_the_class = {name for name in names if getattr(getattr(self.kind, name), "__self__", None) is self.kind}
         return names - of_the_class | {name for name in ("__enter__", "__exit__") if hasattr(self.kind, name)}
 
     def calls_of(self, one):
-        """Return a call of each public method and property by its name."""
+        """Return a call of each public method and property, by name."""
 
         def call(name):
             if name in self.calls:
@@ -99,54 +99,54 @@ class Noun(NamedTuple):
 
 @functools.cache
 def lock_of_conditions():
-    """Return the lock that all conditions here share, since all handles of a condition must."""
+    """Return the lock that all conditions here share: all handles of a condition must have the same lock."""
     return RLock()
 
 
 def use_lock(lock):
-    """Acquire and release it."""
+    """Acquire and release the lock."""
     with lock:
         pass
 
 
 def use_rwlock(lock):
-    """Write."""
+    """Hold the lock for writing."""
     with lock.writer():
         pass
 
 
 def use_semaphore(semaphore):
-    """Wait for a second permit while the only one is held."""
+    """Wait for a second permit while the first is held."""
     with semaphore:
         assert not semaphore.acquire(timeout=0.001)
 
 
 def use_condition(condition):
-    """Wait no time."""
+    """Wait with a timeout of 0."""
     with condition:
         condition.wait(0)
 
 
 def use_event(event):
-    """Set and clear it."""
+    """Set and clear the event."""
     event.set()
     event.clear()
 
 
 def use_barrier(barrier):
-    """Break and mend it."""
+    """Break and reset the barrier."""
     barrier.abort()
     barrier.reset()
 
 
 def use_once(once):
-    """Begin and abort."""
+    """Begin and abort the initialisation."""
     assert once.begin()
     once.abort()
 
 
 def use_queue(queue):
-    """Put and get."""
+    """Put and get a message."""
     queue.put("message")
     assert queue.get() in ("message", "late")
     if isinstance(queue, JoinableQueue):
@@ -189,14 +189,14 @@ QUEUE_CALLS = {
     "put_nowait": lambda one: one.put_nowait(1),
     "reserve": lambda one: one.reserve(1),
 }
-# Short messages and long ones are pickled in different memory.
+# Short and long messages are pickled in different memory.
 QUEUE_OTHER_CALLS = (
     lambda one: one.get(False),
     lambda one: one.put(bytearray(70_000)),
     lambda one: one.put_bytes(b"x" * 100_000),
 )
 QUEUE_AFTER_CLOSE = {"join_thread": None, "cancel_join_thread": None, "__exit__": None}
-# Its lock is another object, which stays open.
+# The lock of a condition is another object, which stays open.
 CONDITION_AFTER_CLOSE = dict.fromkeys(["lock", "acquire", "release", "recover", "__enter__", "__exit__"], ...)
 
 ROWS = [
@@ -385,15 +385,15 @@ ROWS = [
         other_calls=QUEUE_OTHER_CALLS,
     ),
 ]
-# One row for each kind of object that the C functions make.
+# One row for each kind of object that the C functions create.
 C_ROWS = list({(row.noun, *row.c_options.items()): row for row in reversed(ROWS)}.values())[::-1]
-# Where one can be stored. A segment has a Lock built in, and nothing else.
+# Where an object can be stored. The only built-in object of a segment is a Lock.
 PLACES = ["unnamed", "named", "placed"]
 CASES = [*itertools.product(ROWS, PLACES), (ROWS[0], "built-in")]
 
 
 def row_of(one):
-    """Return the row of an object's class."""
+    """Return the row of the class of an object."""
     return next(row for kind in type(one).__mro__ for row in ROWS if row.kind is kind)
 
 
@@ -403,7 +403,7 @@ def use(one):
 
 
 def assert_same(one, other):
-    """Assert that two handles are of one object, and work."""
+    """Assert that two handles refer to the same object and work."""
     before = one.stat()
     use(one)
     after = other.stat()

@@ -155,6 +155,16 @@ def blocks(lines, begin, end):
     return paragraphs(found)
 
 
+def without_literals(lines):
+    """Return the lines with triple-quoted literals of the code blanked; docstrings stay."""
+    kept, inside = [], ""
+    for line in lines:
+        kept.append("" if inside == "literal" else line)
+        if line.count('"""') % 2:
+            inside = "" if inside else "docstring" if re.match(r'\s*r?"""', line) else "literal"
+    return kept
+
+
 def markdown(lines):
     """Return the paragraphs of a Markdown file without its code."""
     found, fenced = [], False
@@ -177,7 +187,7 @@ def prose(path, lines):
     if kind == ".pxd":
         return comments(lines, r"#(?!define )")
     if kind in (".py", ".pyx", ".pyi"):
-        return blocks(lines, r'^\s*r?"""', r'"""') + comments(lines, "#")
+        return blocks(without_literals(lines), r'^\s*r?"""', r'"""') + comments(lines, "#")
     return comments(lines, "#")
 
 

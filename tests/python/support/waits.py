@@ -1,4 +1,4 @@
-"""The calls that block in objects: how each is brought to block, how its wait ends, and what a timeout makes of it."""
+"""A table of the calls that block: what makes each block, what wakes it, and what it returns after a timeout."""
 
 import contextlib
 import functools
@@ -24,7 +24,7 @@ from shmkit import (
     SimpleQueue,
 )
 
-# What stat() counts of waits, whatever becomes of them.
+# Fields of stat() that count waits, whether or not they succeed.
 COUNTS = {"contended", "contended_since", "waits", "timeouts", "get_waits", "put_waits"}
 
 
@@ -33,37 +33,37 @@ class Wait(NamedTuple):
 
     name: str
     make: Callable[[], Any]
-    # Each call as text, and what it returns when it is woken; `...` where that varies. `one` is the object.
+    # Each call as text, and its result when it is woken (`...` if that varies). `one` is the object.
     calls: Mapping[str, Any]
-    # How another process or thread occupies the object, sees that a call blocks, and wakes it.
+    # What another process or thread calls to occupy the object, to check that a call blocks, and to wake it.
     occupy: Callable[[Any], Any]
     is_blocked: Callable[[Any], Any]
     wake: Callable[[Any], Any]
-    # The first call with a timeout, and what that returns or raises when its time is over.
+    # The first call with a timeout, and what it returns or raises when the timeout expires.
     timed: Optional[str] = None
-    late: Any = False
-    # What the caller holds before and after.
+    after_timeout: Any = False
+    # A context manager: what the caller holds during the wait.
     around: Callable[[Any], Any] = lambda one: contextlib.nullcontext()
-    # Undoes a call that has been woken, whose result is `got`.
+    # Undoes a call that was woken and returned `got`.
     undo: Callable[[Any, Any], Any] = lambda one, got: None
-    # Only one thread at a time can block so.
-    alone: bool = False
-    # The next call raises OwnerDied after the occupant has died.
+    # Only one thread at a time can block in this call.
+    single: bool = False
+    # After the occupant has died, the next call raises OwnerDied.
     raises_owner_died: bool = False
     # Repairs what the death of a waiter breaks.
-    mend: Callable[[Any], Any] = lambda one: None
+    repair: Callable[[Any], Any] = lambda one: None
 
     def all_calls(self):
-        """Return each call, and the one with a timeout that is never over."""
+        """Return each call, and the first one with a timeout too long to expire."""
         forever = [self.timed.format(1000)] if self.timed else []
         return [*self.calls, *forever]
 
     def expected(self, text):
-        """Return what a call returns when it is woken."""
+        """Return the expected result of a call that is woken."""
         return self.calls.get(text, next(iter(self.calls.values())))
 
     def call(self, one, text):
-        """Return what a call returns."""
+        """Return the result of a call."""
         return eval(f"one.{text}", {"one": one})
 
     def block(self, one, text):
@@ -74,17 +74,17 @@ class Wait(NamedTuple):
 
 
 def waits(name, make, waiting, calls, **how):
-    """Return a Wait that is occupied, seen and ended as `waiting` says."""
+    """Return a Wait that takes occupy, is_blocked and wake from `waiting`."""
     return Wait(name, make, calls, waiting.occupy, waiting.is_blocked, waiting.wake, **how)
 
 
 def figures(one):
-    """Return what stat() tells apart from the counts of waits."""
+    """Return the fields of stat() without the counts of waits."""
     return {field: value for field, value in one.stat()._asdict().items() if field not in COUNTS}
 
 
 def is_asleep(thread):
-    """Return whether the kernel has a thread sleep that can be interrupted."""
+    """Return whether a thread is in an interruptible sleep."""
     with open(f"/proc/{thread}/stat") as file:
         return file.read().rpartition(")")[2].split()[0] == "S"
 
@@ -96,7 +96,7 @@ def release(one, got):
 
 
 def end_once(one, got):
-    """Abort what the call has begun, unless it has done it."""
+    """Abort the initialisation if the call has begun one and not completed it."""
     del got
     if one.stat().owner == os.getpid():
         one.abort()
@@ -104,15 +104,15 @@ def end_once(one, got):
 
 @contextlib.contextmanager
 def reading(lock):
-    """Hold a lock for reading, and see that it is held at the end."""
+    """Hold a lock for reading, and check that it is held at the end."""
     assert lock.acquire_read()
     yield
     lock.release_read()
 
 
 @contextlib.contextmanager
-def having(condition):
-    """Hold the condition's lock, and see that this process holds it at the end."""
+def holding(condition):
+    """Hold the lock of the condition, and check that this process holds it at the end."""
     assert condition.acquire()
     yield
     assert condition.lock.owner == os.getpid()
@@ -120,7 +120,7 @@ def having(condition):
 
 
 def undo_put(one, got):
-    """Take the message, or abort the reservation."""
+    """Remove the message, or abort the reservation."""
     if hasattr(got, "abort"):
         got.abort()
     else:
@@ -128,14 +128,14 @@ def undo_put(one, got):
 
 
 def undo_get(one, got):
-    """End a lease."""
+    """Acknowledge a lease."""
     del one
     if hasattr(got, "ack"):
         got.ack()
 
 
 def take(one):
-    """Take a message and be done with it."""
+    """Remove a message and mark its task as done."""
     one.get()
     if isinstance(one, JoinableQueue):
         one.task_done()
@@ -149,7 +149,7 @@ PUTTING = QUEUE_WAITING._replace(
     is_blocked=lambda one: one.stat().put_waits,
     wake=lambda one: one.get(),
 )
-# Nothing but its sleep shows a call of join.
+# No field of stat() shows that join() waits; only the sleep of its thread does.
 JOINING = PUTTING._replace(is_blocked=lambda one: True, wake=take)
 
 WAITS = [
@@ -197,9 +197,9 @@ WAITS = [
         READER,
         {"upgrade()": None},
         timed="upgrade({})",
-        late=TimeoutError,
+        after_timeout=TimeoutError,
         around=reading,
-        alone=True,
+        single=True,
         undo=lambda one, got: one.downgrade(),
     ),
     *(
@@ -220,7 +220,7 @@ WAITS = [
             ROW[Condition].waiting,
             {"wait()": True, "wait_for(lambda: one.stat().notified > 0)": True},
             timed="wait({})",
-            around=having,
+            around=holding,
         )
         for kind in (Lock, RLock)
     ),
@@ -231,9 +231,9 @@ WAITS = [
         ROW[Barrier].waiting,
         {"wait()": 0},
         timed="wait({})",
-        late=threading.BrokenBarrierError,
-        alone=True,
-        mend=lambda one: one.reset(),
+        after_timeout=threading.BrokenBarrierError,
+        single=True,
+        repair=lambda one: one.reset(),
     ),
     waits(
         "Once",
@@ -241,7 +241,7 @@ WAITS = [
         ROW[Once].waiting,
         {"begin()": True, "call(int)": True, "__enter__()": True},
         timed="begin({})",
-        late=TimeoutError,
+        after_timeout=TimeoutError,
         undo=end_once,
     ),
     waits(
@@ -258,7 +258,7 @@ WAITS = [
             "lease()": ...,
         },
         timed="get(True, {})",
-        late=queue.Empty,
+        after_timeout=queue.Empty,
         undo=undo_get,
     ),
     *(
@@ -268,7 +268,7 @@ WAITS = [
             QUEUE_WAITING,
             {"get()": "late"},
             timed="get(True, {})",
-            late=queue.Empty,
+            after_timeout=queue.Empty,
         )
         for kind in (JoinableQueue, SimpleQueue)
     ),
@@ -286,7 +286,7 @@ WAITS = [
             "reserve(5)": ...,
         },
         timed="put(2, True, {})",
-        late=queue.Full,
+        after_timeout=queue.Full,
         undo=undo_put,
     ),
     *(waits(kind.__name__, kind, JOINING, {"join()": True}, timed="join({})") for kind in (Queue, JoinableQueue)),

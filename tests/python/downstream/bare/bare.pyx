@@ -11,7 +11,7 @@ from shmkit cimport (
 
 
 cdef shmkit_status fill(const char *name, uint64_t count, double *total) noexcept nogil:
-    """Make a segment of `count` doubles, fill it, open it once more, add them up and let go of everything."""
+    """Create a segment of `count` doubles, fill it, open it again, sum it up, remove it and close both handles."""
     cdef shmkit_segment *made = NULL
     cdef shmkit_segment *same = NULL
     cdef void *numbers
@@ -46,7 +46,7 @@ cdef shmkit_status fill(const char *name, uint64_t count, double *total) noexcep
 
 
 def add_up(name, count):
-    """Return the sum, or raise an OSError with the library's sentence."""
+    """Return the sum, or raise an OSError with the text of shmkit_last_error."""
     cdef double total = 0
     cdef bytes c_name = name.encode()
     cdef const char *where = c_name
@@ -63,7 +63,7 @@ def add_up(name, count):
 
 
 def open_nothing(name):
-    """Return whether a name that nobody has is SHMKIT_ERR_NOT_FOUND, and its short sentence."""
+    """Return whether an unused name is SHMKIT_ERR_NOT_FOUND, the text of the status, and whether the output is NULL."""
     cdef shmkit_segment *segment = NULL
     cdef bytes c_name = name.encode()
     cdef shmkit_status status = shmkit.shmkit_segment_open(c_name, 0, NULL, &segment)
@@ -71,7 +71,7 @@ def open_nothing(name):
 
 
 def anonymous(size):
-    """Return what shmkit_segment_stat tells of an anonymous segment."""
+    """Return size, links and the created flag that shmkit_segment_stat reports of an anonymous segment."""
     cdef shmkit_segment *segment = NULL
     cdef shmkit_segment_info info
     if shmkit.shmkit_segment_create(NULL, size, NULL, &segment) != SHMKIT_OK:
@@ -91,7 +91,7 @@ cdef int32_t collect(const char *name, void *names) noexcept with gil:
 
 
 def names():
-    """Return the names in the default directory, by way of a callback."""
+    """Return the names in the default directory, collected by a callback."""
     found = []
     if shmkit.shmkit_segment_list(NULL, collect, <void *> found) != SHMKIT_OK:
         raise OSError
@@ -99,6 +99,6 @@ def names():
 
 
 def version():
-    """Return the version of the library that runs, and whether the one this was built with fits."""
+    """Return the version of the loaded library, and whether it is compatible with the one at build time."""
     cdef uint32_t running = shmkit.shmkit_version()
     return running, shmkit_check_version(SHMKIT_VERSION) == SHMKIT_OK, (<bytes> shmkit.shmkit_version_string()).decode()

@@ -1,4 +1,4 @@
-"""Builds a module that uses shmkit with nothing but `cimport shmkit`."""
+"""Builds a module that uses shmkit by `cimport shmkit` alone."""
 
 from Cython.Build import cythonize
 from setuptools import Extension, setup

@@ -8,7 +8,7 @@ from shmkit.barrier cimport Barrier
 
 
 def wait(Barrier barrier, int64_t timeout_ns, bint hold=False):
-    """Return the status, and the place."""
+    """Return the status and the position."""
     cdef uint32_t place = 77
     cdef uint32_t flags = SHMKIT_BARRIER_SERIAL if hold else 0
     with nogil:
@@ -38,7 +38,7 @@ def abort(Barrier barrier):
 
 
 def turns(Barrier barrier, int count):
-    """Wait so often, by the C function itself. Returns the first status that is not 0, and the sum of the places."""
+    """Wait `count` times by the C function. Return the first status that is not 0, and the sum of the positions."""
     cdef shmkit_status status = SHMKIT_OK
     cdef uint32_t place = 0
     cdef int64_t places = 0
@@ -53,7 +53,7 @@ def turns(Barrier barrier, int count):
 
 
 def is_closed(Barrier barrier):
-    """Say whether all C methods tell that it is closed."""
+    """Return whether all C methods fail with SHMKIT_ERR_CLOSED and leave their outputs untouched."""
     cdef uint32_t place = 77
     return barrier.handle() is NULL and (
         barrier.wait_nogil(SHMKIT_NOWAIT, 0, &place) == barrier.release_nogil() == barrier.reset_nogil()
@@ -62,12 +62,12 @@ def is_closed(Barrier barrier):
 
 
 cdef class Steps(Barrier):
-    """A barrier that counts the turns this process has taken."""
+    """A barrier that counts the turns of this process."""
 
     cdef readonly int64_t taken
 
     def step(self):
-        """Wait for all; return how often."""
+        """Wait at the barrier; return how often."""
         with nogil:
             if self.wait_nogil(SHMKIT_FOREVER, 0, NULL) == SHMKIT_OK:
                 self.taken += 1

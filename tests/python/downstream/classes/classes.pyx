@@ -6,7 +6,7 @@ from shmkit.segment cimport SharedMemory
 
 
 def add_up(SharedMemory shm):
-    """Return the sum of its bytes; without the GIL."""
+    """Return the sum of the bytes, computed without the GIL."""
     cdef int64_t i, length
     cdef uint64_t total = 0
     cdef const uint8_t *bytes_
@@ -19,7 +19,7 @@ def add_up(SharedMemory shm):
 
 
 def capacity(SharedMemory shm):
-    """Return its capacity by way of its C handle."""
+    """Return the capacity, read by the C handle."""
     cdef uint64_t capacity = 0
     if shmkit_segment_capacity(shm.handle(), &capacity) != SHMKIT_OK:
         raise ValueError("closed")
@@ -27,12 +27,12 @@ def capacity(SharedMemory shm):
 
 
 def is_closed(SharedMemory shm):
-    """Say whether all three C methods tell that it is closed."""
+    """Return whether all three C methods report that it is closed."""
     return shm.handle() is NULL and shm.pointer() is NULL and shm.length() == SHMKIT_ERR_CLOSED
 
 
 cdef class Counters(SharedMemory):
-    """A row of 64-bit counters in shared memory."""
+    """64-bit counters in shared memory."""
 
     cdef readonly Py_ssize_t count
     cdef public object note
@@ -45,7 +45,7 @@ cdef class Counters(SharedMemory):
         return &(<uint64_t *> self.pointer())[index]
 
     def add(self, Py_ssize_t index, uint64_t amount):
-        """Add to one counter and return what it is then."""
+        """Add to a counter and return its new value."""
         if not 0 <= index < self.count:
             raise IndexError(index)
         with nogil:

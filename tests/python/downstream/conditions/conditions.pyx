@@ -1,5 +1,5 @@
 # cython: boundscheck=False, wraparound=False
-"""Condition as a cdef class: waited for and notified without the GIL, and a class that extends it."""
+"""Condition as a cdef class: wait and notify without the GIL, and a class that extends it."""
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from shmkit cimport (
@@ -11,7 +11,7 @@ from shmkit.condition cimport Condition
 
 
 def play(Condition condition, Mutex lock, uint64_t[::1] turn, uint64_t me, uint64_t times):
-    """Take turns with another process, without the GIL; returns the first status that is not 0."""
+    """Take turns with another process, without the GIL; return the first status that is not 0."""
     cdef shmkit_status status = SHMKIT_OK
     cdef uint64_t i
     with nogil:
@@ -31,7 +31,7 @@ def play(Condition condition, Mutex lock, uint64_t[::1] turn, uint64_t me, uint6
 
 
 def wait(Condition condition, int64_t timeout_ns):
-    """Return the status, and what `owner_died` is then."""
+    """Return the status and `owner_died`."""
     cdef uint32_t owner_died = 77
     cdef shmkit_status status
     with nogil:
@@ -56,7 +56,7 @@ def notify_all(Condition condition):
 
 
 def waits(Condition condition):
-    """Return the status and how often somebody began to wait, by the C handle."""
+    """Return the status and the number of waits that began, read by the C handle."""
     cdef shmkit_condition_info info
     info.struct_size = sizeof(info)
     cdef shmkit_status status = shmkit_condition_stat(condition.handle(), &info)
@@ -64,7 +64,7 @@ def waits(Condition condition):
 
 
 def is_closed(Condition condition):
-    """Say whether all C methods tell that it is closed."""
+    """Return whether all C methods fail with SHMKIT_ERR_CLOSED."""
     cdef uint32_t owner_died = 77
     return owner_died == 77 and (
         condition.wait_nogil(SHMKIT_NOWAIT, &owner_died) == condition.notify_nogil(1) == condition.notify_all_nogil()

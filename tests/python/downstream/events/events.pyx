@@ -23,11 +23,11 @@ def clear(Event event):
 
 
 def is_set(Event event):
-    """Return the status, and what is told."""
-    cdef uint32_t told = 77
+    """Return the status and the state."""
+    cdef uint32_t result = 77
     with nogil:
-        status = event.is_set_nogil(&told)
-    return status, told
+        status = event.is_set_nogil(&result)
+    return status, result
 
 
 def wait(Event event, int64_t timeout_ns):
@@ -38,7 +38,7 @@ def wait(Event event, int64_t timeout_ns):
 
 
 def ask(Event there, Event back, int rounds):
-    """Set one and wait for the other, so often. Returns the first status that is not 0."""
+    """Set `there` and wait for `back`, `rounds` times. Return the first status that is not 0."""
     cdef shmkit_status status = SHMKIT_OK
     cdef int i
     with nogil:
@@ -54,7 +54,7 @@ def ask(Event there, Event back, int rounds):
 
 
 def answer(Event there, Event back, int rounds):
-    """The other side, by the C functions themselves."""
+    """Wait for `there` and set `back`, `rounds` times, by the C functions. Return the first status that is not 0."""
     cdef shmkit_status status = SHMKIT_OK
     cdef int i
     with nogil:
@@ -70,21 +70,21 @@ def answer(Event there, Event back, int rounds):
 
 
 def is_closed(Event event):
-    """Say whether all C methods tell that it is closed."""
-    cdef uint32_t told = 77
+    """Return whether all C methods fail with SHMKIT_ERR_CLOSED and leave their outputs untouched."""
+    cdef uint32_t result = 77
     return event.handle() is NULL and (
-        event.set_nogil() == event.clear_nogil() == event.is_set_nogil(&told) == event.wait_nogil(SHMKIT_NOWAIT)
+        event.set_nogil() == event.clear_nogil() == event.is_set_nogil(&result) == event.wait_nogil(SHMKIT_NOWAIT)
         == SHMKIT_ERR_CLOSED
-    ) and told == 77
+    ) and result == 77
 
 
 cdef class Gate(Event):
-    """An event that counts who has gone through."""
+    """An event that counts the waits that have passed."""
 
     cdef readonly int64_t passed
 
     def through(self):
-        """Wait for it and go through; return how many have."""
+        """Wait until it is set; return how many waits have passed."""
         with nogil:
             if self.wait_nogil(SHMKIT_FOREVER) == SHMKIT_OK:
                 self.passed += 1

@@ -1,4 +1,4 @@
-"""The same names as `cimport shmkit`, from the header and the library."""
+"""The names of `cimport shmkit`, declared by the header and linked from the library."""
 
 cimport shmkit.libshmkit as c
 from libc.stdint cimport uint32_t, uint64_t
@@ -8,7 +8,7 @@ from shmkit.segment cimport SharedMemory
 
 
 def add_up(name, uint64_t count):
-    """Make a segment, fill it, add it up in another mapping, remove it; return the sum or a negative status."""
+    """Create a segment, fill it, sum it up in another mapping, remove it; return the sum or a negative status."""
     cdef shmkit_segment *made = NULL
     cdef shmkit_segment *same = NULL
     cdef void *numbers
@@ -36,14 +36,14 @@ def add_up(name, uint64_t count):
 
 
 def size_of(SharedMemory shm):
-    """Return its size, through a handle that the package made: both use one copy of the library."""
+    """Return the size by a handle that the package opened: both use the same copy of the library."""
     cdef uint64_t size = 0
     cdef c.shmkit_status status = c.shmkit_segment_size(<shmkit_segment *> shm.handle(), &size)
     return size if status == SHMKIT_OK else status
 
 
 def try_lock(Lock lock):
-    """Take and release it through its handle; return both statuses and whether an owner died."""
+    """Acquire and release the lock by its handle; return both statuses and `owner_died`."""
     cdef uint32_t owner_died = 77
     cdef c.shmkit_status first, second
     with nogil:
@@ -53,7 +53,7 @@ def try_lock(Lock lock):
 
 
 def own_lock():
-    """Make an unnamed one, take it twice, release and close it; return the statuses."""
+    """Create an unnamed lock, acquire it twice, release and close it; return the statuses."""
     cdef c.shmkit_lock *lock = NULL
     cdef c.shmkit_status made, first, second, released, closed
     with nogil:
@@ -66,5 +66,5 @@ def own_lock():
 
 
 def version():
-    """Return the version of the library that was linked."""
+    """Return the version of the linked library."""
     return (<bytes> c.shmkit_version_string()).decode()

@@ -1,5 +1,5 @@
 # cython: boundscheck=False, wraparound=False
-"""Lock and RLock as cdef classes: taken and released without the GIL, and a class that extends one."""
+"""Lock and RLock as cdef classes: acquire and release without the GIL, and a class that extends Lock."""
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from shmkit cimport (
@@ -12,7 +12,7 @@ from shmkit.rlock cimport RLock
 
 
 def count(Mutex lock, uint64_t[::1] counter, uint64_t times):
-    """Add to a shared counter under a lock of either class; without the GIL. Returns the first status that is not 0."""
+    """Count up under a lock of either class, without the GIL. Return the first status that is not 0."""
     cdef shmkit_status status = SHMKIT_OK
     cdef uint64_t i
     with nogil:
@@ -28,7 +28,7 @@ def count(Mutex lock, uint64_t[::1] counter, uint64_t times):
 
 
 def count_by_handle(Lock lock, uint64_t[::1] counter, uint64_t times):
-    """The same by the C functions themselves."""
+    """Count up under a lock by the C functions. Return the first status that is not 0."""
     cdef shmkit_status status = SHMKIT_OK
     cdef uint64_t i
     with nogil:
@@ -44,7 +44,7 @@ def count_by_handle(Lock lock, uint64_t[::1] counter, uint64_t times):
 
 
 def acquire(Mutex lock, int64_t timeout_ns):
-    """Return the status, and what `owner_died` is then."""
+    """Return the status and `owner_died`."""
     cdef uint32_t owner_died = 77
     cdef shmkit_status status
     with nogil:
@@ -69,7 +69,7 @@ def mark_consistent(Mutex lock):
 
 
 def depths(RLock lock, int times):
-    """Take it so often; return the depth on the way up and down."""
+    """Acquire and release the lock `times` times; return the depth after each call."""
     cdef list seen = []
     cdef int i
     cdef uint64_t depth
@@ -87,7 +87,7 @@ def depths(RLock lock, int times):
 
 
 def by_handle(RLock lock):
-    """Take and release it by its C handle."""
+    """Acquire and release the lock by its C handle; return both statuses."""
     cdef shmkit_status first, second
     with nogil:
         first = shmkit_rlock_acquire(lock.handle(), SHMKIT_NOWAIT, 0, NULL)
@@ -96,7 +96,7 @@ def by_handle(RLock lock):
 
 
 def acquisitions(Lock lock):
-    """Return how often it was acquired, and by whom it is held."""
+    """Return the status, the number of acquisitions and the process number of the owner."""
     cdef shmkit_lock_info info
     info.struct_size = sizeof(info)
     cdef shmkit_status status = shmkit_lock_stat(lock.handle(), &info)
@@ -104,7 +104,7 @@ def acquisitions(Lock lock):
 
 
 def is_closed(lock):
-    """Say whether all C methods tell that it is closed."""
+    """Return whether all C methods fail with SHMKIT_ERR_CLOSED."""
     cdef Mutex mutex = lock
     cdef uint32_t owner_died = 77
     handle = (<Lock> lock).handle() is NULL if isinstance(lock, Lock) else (<RLock> lock).handle() is NULL
@@ -115,7 +115,7 @@ def is_closed(lock):
 
 
 cdef class Account(Lock):
-    """A lock with a field of its own, and what it does while it is held."""
+    """A lock with a balance that changes only while the lock is held."""
 
     cdef readonly int64_t balance
     cdef public object note
@@ -132,7 +132,7 @@ cdef class Account(Lock):
         return status
 
     def add(self, int64_t amount):
-        """Change the balance under the lock; return it."""
+        """Change the balance under the lock; return the balance."""
         cdef shmkit_status status
         with nogil:
             status = self.change(amount)

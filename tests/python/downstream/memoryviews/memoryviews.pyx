@@ -6,7 +6,7 @@ from libc.stdint cimport int32_t
 
 
 def blur(double[:, :, ::1] from_, double[:, :, ::1] to):
-    """Average each element with its neighbours in the last dimension; return how many were written."""
+    """Average each element with its neighbours in the last dimension; return the number of written elements."""
     cdef Py_ssize_t i, j, k, last = from_.shape[2] - 1, written = 0
     with nogil:
         for i in range(from_.shape[0]):
@@ -18,7 +18,7 @@ def blur(double[:, :, ::1] from_, double[:, :, ::1] to):
 
 
 def fill(unsigned char[::1] bytes_, unsigned char value):
-    """Set all bytes."""
+    """Set all bytes to a value."""
     cdef Py_ssize_t i
     with nogil:
         for i in range(bytes_.shape[0]):
@@ -27,7 +27,7 @@ def fill(unsigned char[::1] bytes_, unsigned char value):
 
 
 def add_up(const double[:, ::1] grid):
-    """Return the sum of a grid that is only read."""
+    """Return the sum of a read-only grid."""
     cdef double total = 0
     cdef Py_ssize_t i, j
     with nogil:
@@ -38,7 +38,7 @@ def add_up(const double[:, ::1] grid):
 
 
 def count(const unsigned char[::1] bytes_, unsigned char value):
-    """Return how often a byte occurs in what is only read."""
+    """Return how often a byte occurs in a read-only view."""
     cdef Py_ssize_t i, found = 0
     with nogil:
         for i in range(bytes_.shape[0]):
@@ -56,7 +56,7 @@ def transpose(int32_t[:, ::1] from_, int32_t[:, :] to):
 
 
 def keep(double[::1] numbers):
-    """Return a function that holds the memoryview and reads it when it is called."""
+    """Return a function that keeps the memoryview alive and reads from it."""
     @cython.boundscheck(True)
     def read(Py_ssize_t index):
         return numbers[index]

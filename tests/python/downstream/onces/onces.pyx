@@ -8,7 +8,7 @@ from shmkit.once cimport Once
 
 
 def begin(Once once, int64_t timeout_ns):
-    """Return the status, and what is told."""
+    """Return the status, `mine` and `owner_died`."""
     cdef uint32_t mine = 77, owner_died = 77
     cdef shmkit_status status
     with nogil:
@@ -31,30 +31,30 @@ def abort(Once once):
 
 
 def is_done(Once once):
-    """Return the status, and what is told, by the C function itself."""
-    cdef uint32_t told = 77
+    """Return the status and the state, by the C function."""
+    cdef uint32_t result = 77
     with nogil:
-        status = shmkit_once_is_done(once.handle(), &told)
-    return status, told
+        status = shmkit_once_is_done(once.handle(), &result)
+    return status, result
 
 
 def is_closed(Once once):
-    """Say whether all C methods tell that it is closed."""
-    cdef uint32_t told = 77
+    """Return whether all C methods fail with SHMKIT_ERR_CLOSED and leave their outputs untouched."""
+    cdef uint32_t result = 77
     return once.handle() is NULL and (
-        once.begin_nogil(SHMKIT_NOWAIT, &told, NULL) == once.done_nogil() == once.abort_nogil()
-        == once.is_done_nogil(&told) == SHMKIT_ERR_CLOSED
-    ) and told == 77
+        once.begin_nogil(SHMKIT_NOWAIT, &result, NULL) == once.done_nogil() == once.abort_nogil()
+        == once.is_done_nogil(&result) == SHMKIT_ERR_CLOSED
+    ) and result == 77
 
 
 cdef class Table(Once):
-    """Something that is filled once."""
+    """A table that is filled once."""
 
     cdef readonly int64_t times
     cdef int64_t number
 
     def filled(self):
-        """Fill it if that has not been done; return what is in it."""
+        """Fill the table if it is not filled; return its content."""
         cdef uint32_t mine = 0
         with nogil:
             if self.begin_nogil(SHMKIT_FOREVER, &mine, NULL) == SHMKIT_OK and mine:

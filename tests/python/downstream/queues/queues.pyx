@@ -1,4 +1,4 @@
-"""Queue as a cdef class: used without the GIL, its messages as typed memoryviews, and a class that extends it."""
+"""Queue as a cdef class: used without the GIL, with messages as typed memoryviews, and a class that extends it."""
 
 from libc.stdint cimport int64_t, uint32_t, uint64_t
 from shmkit cimport (
@@ -17,7 +17,7 @@ def put(Queue queue, bytes data, int64_t timeout_ns):
 
 
 def get(Queue queue, uint64_t capacity, int64_t timeout_ns):
-    """Return the status and the message, of 32 bytes at the most."""
+    """Return the status and the message, of at most 32 bytes."""
     cdef char[32] buffer
     cdef uint64_t size = 0
     with nogil:
@@ -26,7 +26,7 @@ def get(Queue queue, uint64_t capacity, int64_t timeout_ns):
 
 
 def fill(Queue queue, int count):
-    """Put the numbers below `count`, written where they will be read."""
+    """Put the numbers below `count`, written in place; return the status."""
     cdef double *numbers = NULL
     cdef uint64_t token = 0
     cdef int i
@@ -39,8 +39,8 @@ def fill(Queue queue, int count):
     return status
 
 
-def total(Queue queue, bint give_back):
-    """Return the status, the sum of the numbers of a message, read where they are, and how often it was leased."""
+def total(Queue queue, bint nack):
+    """Return the status, the sum of the numbers of a message, read in place, and how often it was leased."""
     cdef const double *numbers = NULL
     cdef uint64_t size = 0
     cdef uint64_t token = 0
@@ -52,12 +52,12 @@ def total(Queue queue, bint give_back):
         if status == SHMKIT_OK:
             for i in range(size // sizeof(double)):
                 sum_ += numbers[i]
-            status = queue.nack_nogil(token) if give_back else queue.ack_nogil(token)
+            status = queue.nack_nogil(token) if nack else queue.ack_nogil(token)
     return status, sum_, attempts
 
 
 def twice(Queue queue):
-    """Return what a second abort and a second ack say."""
+    """Return the statuses of a second abort and a second ack."""
     cdef void *data = NULL
     cdef const void *read = NULL
     cdef uint64_t token = 0
@@ -75,14 +75,14 @@ def twice(Queue queue):
 
 
 def count_up(double[::1] numbers):
-    """Fill them from 0 on."""
+    """Store 0, 1, 2 and so on."""
     cdef Py_ssize_t i
     for i in range(numbers.shape[0]):
         numbers[i] = i
 
 
 def sum_of(const double[::1] numbers):
-    """Return their sum."""
+    """Return the sum."""
     cdef double sum_ = 0
     cdef Py_ssize_t i
     for i in range(numbers.shape[0]):
@@ -91,7 +91,7 @@ def sum_of(const double[::1] numbers):
 
 
 def sum_of_bytes(const unsigned char[::1] message):
-    """Return their sum."""
+    """Return the sum."""
     cdef uint64_t sum_ = 0
     cdef Py_ssize_t i
     for i in range(message.shape[0]):
@@ -100,12 +100,12 @@ def sum_of_bytes(const unsigned char[::1] message):
 
 
 def set_bytes(unsigned char[::1] place, unsigned char value):
-    """Fill them."""
+    """Set all bytes to a value."""
     place[:] = value
 
 
 def lease_total(Lease lease):
-    """Return the sum of its bytes by its C methods; None where it is over."""
+    """Return the sum of the bytes by the C methods of the lease, or None after its end."""
     cdef const unsigned char *data = <const unsigned char *> lease.pointer()
     cdef uint64_t i
     cdef uint64_t sum_ = 0
@@ -117,7 +117,7 @@ def lease_total(Lease lease):
 
 
 def ask(Queue there, Queue back, int rounds):
-    """Put one for the other side and get one from it, so often. Returns the first status that is not 0."""
+    """Put in `there` and get from `back`, `rounds` times. Return the first status that is not 0."""
     cdef shmkit_status status = SHMKIT_OK
     cdef uint64_t number
     cdef uint64_t size = 0
@@ -134,7 +134,7 @@ def ask(Queue there, Queue back, int rounds):
 
 
 def answer(Queue there, Queue back, int rounds):
-    """The other side, by the C functions themselves."""
+    """Get from `there` and put in `back`, `rounds` times, by the C functions. Return the first status that is not 0."""
     cdef shmkit_status status = SHMKIT_OK
     cdef uint64_t number = 0
     cdef uint64_t size = 0
@@ -151,7 +151,7 @@ def answer(Queue there, Queue back, int rounds):
 
 
 def is_closed(Queue queue):
-    """Say whether all C methods tell that it is closed."""
+    """Return whether all C methods fail with SHMKIT_ERR_CLOSED and leave their outputs untouched."""
     cdef void *data = NULL
     cdef const void *read = NULL
     cdef uint64_t size = 77
@@ -165,7 +165,7 @@ def is_closed(Queue queue):
 
 
 cdef class Counted(Queue):
-    """A queue that counts what is put here."""
+    """A queue that counts the messages that this handle puts."""
 
     cdef readonly int64_t count
 

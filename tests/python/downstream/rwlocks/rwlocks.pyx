@@ -7,12 +7,12 @@ from shmkit cimport (
 )
 from shmkit.rwlock cimport RWLock
 
-# Equal whenever nobody writes.
+# The two numbers are equal while no writer holds the lock.
 cdef uint64_t[2] NUMBERS = [0, 0]
 
 
 def acquire_read(RWLock lock, int64_t timeout_ns):
-    """Return the status, and what is told."""
+    """Return the status and `owner_died`."""
     cdef uint32_t owner_died = 77
     with nogil:
         status = lock.acquire_read_nogil(timeout_ns, &owner_died)
@@ -20,7 +20,7 @@ def acquire_read(RWLock lock, int64_t timeout_ns):
 
 
 def acquire_write(RWLock lock, int64_t timeout_ns):
-    """Return the status, and what is told."""
+    """Return the status and `owner_died`."""
     cdef uint32_t owner_died = 77
     with nogil:
         status = lock.acquire_write_nogil(timeout_ns, &owner_died)
@@ -63,7 +63,7 @@ def mark_consistent(RWLock lock):
 
 
 def work(RWLock lock, int rounds):
-    """Read, and write every fourth time. Returns the first status that is not 0, or 1 where the numbers differ."""
+    """Write every fourth time, else read. Return the first status that is not 0, or 1 if the numbers differ."""
     cdef shmkit_status status = SHMKIT_OK
     cdef int i
     with nogil:
@@ -87,22 +87,22 @@ def work(RWLock lock, int rounds):
 
 
 def is_closed(RWLock lock):
-    """Say whether all C methods tell that it is closed."""
-    cdef uint32_t told = 77
+    """Return whether all C methods fail with SHMKIT_ERR_CLOSED and leave their outputs untouched."""
+    cdef uint32_t result = 77
     return lock.handle() is NULL and (
-        lock.acquire_read_nogil(SHMKIT_NOWAIT, &told) == lock.acquire_write_nogil(SHMKIT_NOWAIT, &told)
+        lock.acquire_read_nogil(SHMKIT_NOWAIT, &result) == lock.acquire_write_nogil(SHMKIT_NOWAIT, &result)
         == lock.release_read_nogil() == lock.release_write_nogil() == lock.upgrade_nogil(SHMKIT_NOWAIT)
         == lock.downgrade_nogil() == lock.mark_consistent_nogil() == SHMKIT_ERR_CLOSED
-    ) and told == 77
+    ) and result == 77
 
 
 cdef class Table(RWLock):
-    """A lock that counts how often somebody has looked."""
+    """A lock that counts its readers."""
 
     cdef readonly int64_t lookups
 
     def look(self):
-        """Read once; return how often that was."""
+        """Read once; return how often this handle has read."""
         with nogil:
             if self.acquire_read_nogil(SHMKIT_FOREVER, NULL) == SHMKIT_OK:
                 self.lookups += 1

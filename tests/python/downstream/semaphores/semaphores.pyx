@@ -23,15 +23,15 @@ def release(Semaphore semaphore, uint32_t n):
 
 
 def value(Semaphore semaphore):
-    """Return the status, and what is told."""
-    cdef uint64_t told = 77
+    """Return the status and the value."""
+    cdef uint64_t result = 77
     with nogil:
-        status = semaphore.value_nogil(&told)
-    return status, told
+        status = semaphore.value_nogil(&result)
+    return status, result
 
 
 def ask(Semaphore there, Semaphore back, int rounds):
-    """Give one to the other side and take one from it, so often. Returns the first status that is not 0."""
+    """Release a permit of `there` and acquire one of `back`, `rounds` times. Return the first status that is not 0."""
     cdef shmkit_status status = SHMKIT_OK
     cdef int i
     with nogil:
@@ -45,7 +45,7 @@ def ask(Semaphore there, Semaphore back, int rounds):
 
 
 def answer(Semaphore there, Semaphore back, int rounds):
-    """The other side, by the C functions themselves."""
+    """Acquire a permit of `there` and release one of `back`, by the C functions."""
     cdef shmkit_status status = SHMKIT_OK
     cdef int i
     with nogil:
@@ -59,21 +59,21 @@ def answer(Semaphore there, Semaphore back, int rounds):
 
 
 def is_closed(Semaphore semaphore):
-    """Say whether all C methods tell that it is closed."""
-    cdef uint64_t told = 77
+    """Return whether all C methods fail with SHMKIT_ERR_CLOSED and leave their outputs untouched."""
+    cdef uint64_t result = 77
     return semaphore.handle() is NULL and (
-        semaphore.acquire_nogil(1, SHMKIT_NOWAIT) == semaphore.release_nogil(1) == semaphore.value_nogil(&told)
+        semaphore.acquire_nogil(1, SHMKIT_NOWAIT) == semaphore.release_nogil(1) == semaphore.value_nogil(&result)
         == SHMKIT_ERR_CLOSED
-    ) and told == 77
+    ) and result == 77
 
 
 cdef class Pool(BoundedSemaphore):
-    """A semaphore that counts who has had a permit."""
+    """A semaphore that counts the permits that were acquired."""
 
     cdef readonly int64_t served
 
     def serve(self):
-        """Take a permit and give it back; return how often that has been done."""
+        """Acquire and release a permit; return how often this was done."""
         with nogil:
             if self.acquire_nogil(1, SHMKIT_FOREVER) == SHMKIT_OK:
                 self.served += 1
