@@ -135,12 +135,12 @@ def test_fork_in_a_signal_handler_ends_the_call_of_the_child_only(case, occupied
                 raise Alarm
             if forked:
                 assert os.waitpid(forked, 0)[1] == 0
-                child.say("forked")
+                child.send("forked")
 
         signal.signal(signal.SIGUSR1, handler)
         try:
             with wait.around(one):
-                child.say("blocks")
+                child.send("blocks")
                 wait.block(one, text)
             assert os.getpid() == me
         except (Alarm, Forked) as error:
@@ -154,10 +154,10 @@ def test_fork_in_a_signal_handler_ends_the_call_of_the_child_only(case, occupied
 
     with closing(wait.make()) as one:
         child, wake = occupied(wait, one, work)
-        assert child.said() == "blocks"
+        assert child.receive() == "blocks"
         await_block(wait, one, child.pid)
         os.kill(child.pid, signal.SIGUSR1)
-        assert child.said() == "forked"
+        assert child.receive() == "forked"
         await_block(wait, one, child.pid)
         wake()
         child.end()
