@@ -44,7 +44,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 /// How long a test may take before it counts as hung.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Waits at most this many nanoseconds.
 pub const fn within(ns: u64) -> WaitOptions {
@@ -220,7 +220,7 @@ impl Watchdog {
         let (alive, ended) = mpsc::channel::<()>();
         let test = std::thread::current().name().unwrap_or("?").to_owned();
         std::thread::spawn(move || {
-            if let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(PATIENCE) {
+            if let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(DEADLINE) {
                 say(&format!("{test} hangs: the watchdog aborts it"));
                 std::process::abort();
             }

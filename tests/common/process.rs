@@ -5,7 +5,7 @@
 //! binary is started again with this test alone. There the runner still has a thread that waits for the test, so the
 //! test forks once more. That child has one thread, and may do anything.
 
-use super::{PATIENCE, say};
+use super::{DEADLINE, say};
 use nix::sys::signal::{SigHandler, Signal};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
@@ -75,7 +75,7 @@ pub fn alone(body: impl FnOnce()) {
     let group = Pid::from_raw(started.id() as i32);
     let (done, ended) = mpsc::channel();
     std::thread::spawn(move || done.send(started.wait_with_output()));
-    let output = match ended.recv_timeout(PATIENCE) {
+    let output = match ended.recv_timeout(DEADLINE) {
         Ok(output) => output.expect("the process can be waited for"),
         Err(_) => {
             // The first process has not been waited for, so the number of the group cannot belong to another one.
