@@ -221,7 +221,7 @@ impl Watchdog {
         let test = std::thread::current().name().unwrap_or("?").to_owned();
         std::thread::spawn(move || {
             if let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(DEADLINE) {
-                say(&format!("{test} hangs: the watchdog aborts it"));
+                report(&format!("{test} hangs: the watchdog aborts it"));
                 std::process::abort();
             }
         });
@@ -230,7 +230,7 @@ impl Watchdog {
 }
 
 /// Writes a line to standard error, past the test runner, which would capture it.
-pub fn say(line: &str) {
+pub fn report(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
@@ -240,7 +240,7 @@ pub fn skip(why: &str) {
         let thread = std::thread::current();
         thread.name().unwrap_or("?").to_owned()
     });
-    say(&format!("{}{test}: {why}", process::SKIPPED));
+    report(&format!("{}{test}: {why}", process::SKIPPED));
 }
 
 /// Returns whether this process runs as root.

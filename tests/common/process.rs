@@ -5,7 +5,7 @@
 //! binary is started again with this test alone. There the runner still has a thread that waits for the test, so the
 //! test forks once more. That child has one thread, and may do anything.
 
-use super::{DEADLINE, say};
+use super::{DEADLINE, report};
 use nix::sys::signal::{SigHandler, Signal};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
@@ -91,7 +91,7 @@ pub fn alone(body: impl FnOnce()) {
     );
     err.lines()
         .filter(|line| line.starts_with(SKIPPED))
-        .for_each(say);
+        .for_each(report);
     assert!(
         output.status.success(),
         "{test} in its own process: {}\n{out}{err}",
