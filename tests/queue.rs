@@ -17,8 +17,6 @@
 #[macro_use]
 mod common;
 
-#[path = "queue/many.rs"]
-mod many;
 #[path = "queue/death.rs"]
 mod death;
 #[path = "queue/growth.rs"]
@@ -27,6 +25,8 @@ mod growth;
 mod hand;
 #[path = "queue/hostile.rs"]
 mod hostile;
+#[path = "queue/many.rs"]
+mod many;
 #[path = "queue/name.rs"]
 mod name;
 #[path = "queue/notice.rs"]

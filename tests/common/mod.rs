@@ -1,4 +1,4 @@
-//! What the tests share: temporary names and folders, separate processes, other users, full file systems.
+//! Helpers that all tests share: temporary names and folders, separate processes, other users, full file systems.
 //!
 //! | what a test does                                   | what it calls                                        |
 //! |----------------------------------------------------|------------------------------------------------------|
@@ -100,7 +100,7 @@ fn remove_left(prefix: &str) {
     }
 }
 
-/// Returns the directory of segments whose options name none.
+/// Returns the directory of segments whose options contain no directory.
 pub fn standard_directory() -> PathBuf {
     let variable = std::env::var_os("SHMKIT_DIR").filter(|value| !value.is_empty());
     variable.map_or("/dev/shm".into(), PathBuf::from)
@@ -119,7 +119,7 @@ pub struct Name {
 }
 
 impl Name {
-    /// Makes up a unique name.
+    /// Creates a unique name.
     pub fn new() -> Name {
         Name::of(&unique())
     }
@@ -184,7 +184,7 @@ impl Folder {
         Some(c_path(&self.path))
     }
 
-    /// Returns the names of all that is in it, unfinished files too.
+    /// Returns the names of its entries, with unfinished files.
     pub fn entries(&self) -> Vec<String> {
         entries(&self.path)
     }
@@ -198,7 +198,7 @@ impl Drop for Folder {
     }
 }
 
-/// Returns the names of all that is in a folder, in order.
+/// Returns the sorted names of the entries of a folder.
 pub fn entries(path: &Path) -> Vec<String> {
     let mut names: Vec<_> = std::fs::read_dir(path)
         .expect("the folder can be read")

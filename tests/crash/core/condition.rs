@@ -93,7 +93,7 @@ impl<'a> User<'a> {
             .waits
     }
 
-    /// Runs `body` under the lock, whatever a dead owner has left.
+    /// Runs `body` under the lock, even if its last owner died.
     fn locked(&self, body: impl FnOnce() -> Status) -> Status {
         if let Err(status) = self.shmkit.acquire(self.lock, FOREVER) {
             return status;

@@ -109,7 +109,7 @@ pub enum Violation {
     Stuck,
     /// Two processes have something that is exclusive to one.
     NotExclusive,
-    /// What a process is told contradicts what has happened, such as a death that is not reported.
+    /// A reported status contradicts what has happened: for example, a death is not reported.
     Misreported,
     /// A dead process is taken for alive.
     TakenForAlive,
