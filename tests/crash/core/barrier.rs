@@ -142,7 +142,7 @@ impl BarrierOperation {
         }
     }
 
-    /// Waits until the victim is dead, starts the missing parties, and checks that all early waiters get the same result.
+    /// Waits until the victim is dead and starts the missing parties. All early waiters must get the same result.
     fn await_waiters(&self, barrier: &Barrier, early: &[Pid]) -> Result<(), Status> {
         shared_state().await_end_of_victim();
         let late = (EARLY..self.parties as usize).map(|_| start_waiter(barrier));
@@ -280,7 +280,7 @@ impl Operation for BarrierOperation {
             let text = "the barrier was broken, and all parties have passed";
             return Err(Violation::Misreported.failure(text));
         }
-        // A reset makes it as new.
+        // A reset returns the barrier to its first state.
         barrier.reset().map_err(refused("reset"))?;
         for _ in 0..2 {
             let mut results = self.all_wait(&barrier)?;

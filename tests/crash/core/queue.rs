@@ -3,7 +3,7 @@
 //! | bystander | what it does                                         | what it must do                               |
 //! |-----------|------------------------------------------------------|-----------------------------------------------|
 //! | runs      | its steps, while the victim is stopped               | complete them all once the victim is dead     |
-//! | waits     | one step, in which it waits before the victim begins | end after the steps in `helps`, or earlier    |
+//! | waits     | one step, in which it waits before the victim begins | end no later than after the steps in `helps`  |
 
 pub mod life_cycle;
 

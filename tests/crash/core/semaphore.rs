@@ -39,7 +39,7 @@ enum Verb {
     Release,
     /// As `Pass`, after a process has died that held all permits.
     TakeOver,
-    /// As `Pass`, after a process has died inside the lock, with a permit that is neither in its count slot nor in the value.
+    /// As `Pass`, after a process has died inside the lock. One permit is neither in its count slot nor in the value.
     Recount,
     /// Closes semaphore and segment while it holds permits, which counts as a death.
     CloseHolding,
@@ -58,7 +58,7 @@ pub struct SemaphoreOperation {
     count: u32,
 }
 
-/// The dead and the live processes have no place to spare.
+/// The dead and the live processes need every slot.
 const PARTICIPANTS: u32 = 2;
 
 /// Offsets of the words of a semaphore, in bytes (src/raw/semaphore.rs).
@@ -101,7 +101,7 @@ impl SemaphoreOperation {
         Ok(())
     }
 
-    /// Waits for both waiters at a plain semaphore, whatever the victim has left.
+    /// Waits for both waiters at a plain semaphore, in any state that the victim has left.
     fn await_waiters(&self, semaphore: &Semaphore, early: Pid) -> Result<(), Status> {
         let late = start_waiter(semaphore, 1);
         // A stopped waiter delays no other process.

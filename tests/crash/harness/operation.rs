@@ -42,7 +42,8 @@ pub trait Operation {
         crate::suite::harness::process::WATCHDOG
     }
 
-    /// Returns what runs in a process that ends before the victim starts. It may close what it has opened, or just die.
+    /// Returns what runs in a process that ends before the victim starts. The process may close what it has opened, or
+    /// die without a close.
     fn setup<'a>(&'a self, _shmkit: &'a Library) -> Option<Setup<'a>> {
         None
     }
