@@ -382,7 +382,7 @@ fn a_file_that_lists_the_nouns_lists_all_of_them() {
     );
 }
 
-/// Returns the faults of made-up files beside a small table.
+/// Returns the faults of invented files next to a small table.
 fn complaints_about(files: &[(&str, &str)]) -> Vec<String> {
     let table = "//! | 0 | [`error`] | x |\n//! | 1 | `sys` | x |\n//! | 2 | `low`, `also_low` | x |\n//! | 8 | [`capi`] | x |\n";
     let fixed = [

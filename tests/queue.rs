@@ -3,7 +3,7 @@
 //! | module     | what is tested                                                                    |
 //! |------------|-----------------------------------------------------------------------------------|
 //! | `order`    | the order of messages; bounds; messages in place; batches                         |
-//! | `crowd`    | many producers and consumers at once                                              |
+//! | `many`     | many producers and consumers at once                                              |
 //! | `property` | random sequences of calls, compared with a list                                   |
 //! | `place`    | queues in a segment                                                               |
 //! | `name`     | named queues                                                                      |
@@ -17,8 +17,6 @@
 #[macro_use]
 mod common;
 
-#[path = "queue/crowd.rs"]
-mod crowd;
 #[path = "queue/death.rs"]
 mod death;
 #[path = "queue/growth.rs"]
@@ -27,6 +25,8 @@ mod growth;
 mod hand;
 #[path = "queue/hostile.rs"]
 mod hostile;
+#[path = "queue/many.rs"]
+mod many;
 #[path = "queue/name.rs"]
 mod name;
 #[path = "queue/notice.rs"]

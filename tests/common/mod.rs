@@ -1,4 +1,4 @@
-//! What the tests share: temporary names and folders, separate processes, other users, full file systems.
+//! Helpers that all tests share: temporary names and folders, separate processes, other users, full file systems.
 //!
 //! | what a test does                                   | what it calls                                        |
 //! |----------------------------------------------------|------------------------------------------------------|
@@ -44,7 +44,7 @@ use std::sync::mpsc;
 use std::time::Duration;
 
 /// How long a test may take before it counts as hung.
-pub const PATIENCE: Duration = Duration::from_secs(120);
+pub const DEADLINE: Duration = Duration::from_secs(120);
 
 /// Waits at most this many nanoseconds.
 pub const fn within(ns: u64) -> WaitOptions {
@@ -100,7 +100,7 @@ fn remove_left(prefix: &str) {
     }
 }
 
-/// Returns the directory of segments whose options name none.
+/// Returns the directory of segments whose options contain no directory.
 pub fn standard_directory() -> PathBuf {
     let variable = std::env::var_os("SHMKIT_DIR").filter(|value| !value.is_empty());
     variable.map_or("/dev/shm".into(), PathBuf::from)
@@ -119,7 +119,7 @@ pub struct Name {
 }
 
 impl Name {
-    /// Makes up a unique name.
+    /// Creates a unique name.
     pub fn new() -> Name {
         Name::of(&unique())
     }
@@ -184,7 +184,7 @@ impl Folder {
         Some(c_path(&self.path))
     }
 
-    /// Returns the names of all that is in it, unfinished files too.
+    /// Returns the names of its entries, with unfinished files.
     pub fn entries(&self) -> Vec<String> {
         entries(&self.path)
     }
@@ -198,7 +198,7 @@ impl Drop for Folder {
     }
 }
 
-/// Returns the names of all that is in a folder, in order.
+/// Returns the sorted names of the entries of a folder.
 pub fn entries(path: &Path) -> Vec<String> {
     let mut names: Vec<_> = std::fs::read_dir(path)
         .expect("the folder can be read")
@@ -220,8 +220,8 @@ impl Watchdog {
         let (alive, ended) = mpsc::channel::<()>();
         let test = std::thread::current().name().unwrap_or("?").to_owned();
         std::thread::spawn(move || {
-            if let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(PATIENCE) {
-                say(&format!("{test} hangs: the watchdog aborts it"));
+            if let Err(mpsc::RecvTimeoutError::Timeout) = ended.recv_timeout(DEADLINE) {
+                report(&format!("{test} hangs: the watchdog aborts it"));
                 std::process::abort();
             }
         });
@@ -230,7 +230,7 @@ impl Watchdog {
 }
 
 /// Writes a line to standard error, past the test runner, which would capture it.
-pub fn say(line: &str) {
+pub fn report(line: &str) {
     let _ = writeln!(std::io::stderr(), "{line}");
 }
 
@@ -240,7 +240,7 @@ pub fn skip(why: &str) {
         let thread = std::thread::current();
         thread.name().unwrap_or("?").to_owned()
     });
-    say(&format!("{}{test}: {why}", process::SKIPPED));
+    report(&format!("{}{test}: {why}", process::SKIPPED));
 }
 
 /// Returns whether this process runs as root.

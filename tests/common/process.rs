@@ -5,7 +5,7 @@
 //! binary is started again with this test alone. There the runner still has a thread that waits for the test, so the
 //! test forks once more. That child has one thread, and may do anything.
 
-use super::{PATIENCE, say};
+use super::{DEADLINE, report};
 use nix::sys::signal::{SigHandler, Signal};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::{ForkResult, Pid};
@@ -15,7 +15,7 @@ use std::process::{Command, Stdio};
 use std::sync::atomic::AtomicU64;
 use std::sync::mpsc;
 
-/// The begin of a line that reports a skipped test.
+/// The start of a line that reports a skipped test.
 pub const SKIPPED: &str = "SKIPPED ";
 
 /// The variable that names the single test of a process.
@@ -50,7 +50,7 @@ fn test_of<F>(_: &F) -> String {
 pub fn alone(body: impl FnOnce()) {
     let test = test_of(&body);
     if current_test().as_deref() == Some(&test) {
-        die_first();
+        prefer_for_oom_kill();
         wait_until(|| main_thread_sleeps() && threads() == 2);
         return fork_now(body).succeed();
     }
@@ -75,7 +75,7 @@ pub fn alone(body: impl FnOnce()) {
     let group = Pid::from_raw(started.id() as i32);
     let (done, ended) = mpsc::channel();
     std::thread::spawn(move || done.send(started.wait_with_output()));
-    let output = match ended.recv_timeout(PATIENCE) {
+    let output = match ended.recv_timeout(DEADLINE) {
         Ok(output) => output.expect("the process can be waited for"),
         Err(_) => {
             // The first process has not been waited for, so the number of the group cannot belong to another one.
@@ -91,7 +91,7 @@ pub fn alone(body: impl FnOnce()) {
     );
     err.lines()
         .filter(|line| line.starts_with(SKIPPED))
-        .for_each(say);
+        .for_each(report);
     assert!(
         output.status.success(),
         "{test} in its own process: {}\n{out}{err}",
@@ -153,7 +153,7 @@ fn fork_now(body: impl FnOnce()) -> Child {
             // No child outlives its test.
             nix::sys::prctl::set_pdeathsig(Signal::SIGKILL).expect("prctl");
             let orphan = nix::unistd::getppid() != parent;
-            die_plainly();
+            restore_fatal_signals();
             let ended = catch_unwind(AssertUnwindSafe(|| (!orphan).then(body)));
             let code = if ended.is_ok() { 0 } else { PANICKED };
             // SAFETY: _exit takes any number; nothing that the parent owns is dropped or flushed a second time.
@@ -163,12 +163,12 @@ fn fork_now(body: impl FnOnce()) -> Child {
 }
 
 /// Makes the kernel kill this process before any other if memory runs out.
-fn die_first() {
+fn prefer_for_oom_kill() {
     let _ = std::fs::write("/proc/self/oom_score_adj", "1000");
 }
 
-/// Makes a bad access kill this process by its signal and without a core, whatever handlers a runtime installed.
-fn die_plainly() {
+/// Makes a bad access kill this process by its signal and without a core, even if a runtime installed handlers.
+fn restore_fatal_signals() {
     for signal in [Signal::SIGSEGV, Signal::SIGBUS] {
         // SAFETY: the default action runs no code of this process.
         unsafe { nix::sys::signal::signal(signal, SigHandler::SigDfl) }.expect("signal");
@@ -231,12 +231,12 @@ pub fn shared_words(count: usize) -> &'static [AtomicU64] {
 /// A request for more memory than the machine has must fail before the first step. If that check is broken, the call
 /// ends here with another error instead of using all memory of the machine.
 pub fn end_after_one_step() {
-    extern "C" fn enough(_: *mut std::ffi::c_void) -> i32 {
+    extern "C" fn interrupt(_: *mut std::ffi::c_void) -> i32 {
         1
     }
     // SAFETY: the hook ignores its argument.
     let status = unsafe {
-        shmkit::capi::interrupt::shmkit_set_interrupt(Some(enough), std::ptr::null_mut())
+        shmkit::capi::interrupt::shmkit_set_interrupt(Some(interrupt), std::ptr::null_mut())
     };
     assert_eq!(status, 0);
 }

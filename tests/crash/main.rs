@@ -2,13 +2,13 @@
 //!
 //! ```text
 //! runner ── series (one operation; its own tmpfs; the library loaded) ──┬─ victim     runs it and dies at one point
-//!                                                                      ├─ bystander  uses the same object meanwhile
+//!                                                                      ├─ bystander  uses the same object too
 //!                                                                      └─ verifier   checks, uses and removes the rest
 //! ```
 //!
 //! Every series calls the release build of libshmkit.so through its C ABI, as a C program does.
 //!
-//! | folder      | holds                                                                                            |
+//! | folder      | contains                                                                                         |
 //! |-------------|--------------------------------------------------------------------------------------------------|
 //! | `core/`     | the series that kill at every instruction, one file a noun                                       |
 //! | `soak/`     | the series that kill at random times: in long system calls, among forks, under load              |

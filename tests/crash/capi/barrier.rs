@@ -9,7 +9,7 @@ use shmkit::capi::barrier::{SHMKIT_BARRIER_SERIAL, shmkit_barrier_info, shmkit_b
 use shmkit::capi::segment::shmkit_segment;
 use std::ffi::c_void;
 
-/// The place of the barriers that are there for the first calls, beside those of other objects.
+/// The offset of the barriers used by the first calls, apart from those of other objects.
 const WARM_UP: u64 = 3072;
 
 functions! {

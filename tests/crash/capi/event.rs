@@ -8,7 +8,7 @@ use shmkit::capi::object::shmkit_object_options;
 use shmkit::capi::segment::shmkit_segment;
 use std::ffi::c_void;
 
-/// The place of the event that is there for the first calls, beside those of other objects.
+/// The offset of the event used by the first calls, apart from those of other objects.
 const WARM_UP: u64 = 256;
 
 functions! {

@@ -20,7 +20,7 @@ functions! {
     close(*mut c_void);
 }
 
-/// The place of the once that is there for the first calls, beside those of other objects.
+/// The offset of the once used by the first calls, apart from those of other objects.
 const WARM_UP: u64 = 512;
 
 /// A value that no output may keep.

@@ -325,7 +325,7 @@ impl<'a> Queue<'a> {
     }
 }
 
-/// The place of the queue that is there for the first calls, beside those of other objects.
+/// The offset of the queue used by the first calls, apart from those of other objects.
 const WARM_UP: u64 = 4096;
 /// The smallest queue.
 const SMALLEST: Shape = Shape {

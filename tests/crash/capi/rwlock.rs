@@ -22,7 +22,7 @@ functions! {
     close(*mut c_void);
 }
 
-/// The place of the lock that is there for the first calls, beside those of other objects.
+/// The offset of the lock used by the first calls, apart from those of other objects.
 const WARM_UP: u64 = 2048;
 
 /// An open lock.

@@ -9,7 +9,7 @@ use shmkit::capi::semaphore::{
 };
 use std::ffi::c_void;
 
-/// The place of the semaphores that are there for the first calls, beside those of other objects.
+/// The offset of the semaphores used by the first calls, apart from those of other objects.
 const WARM_UP: u64 = 1024;
 
 functions! {

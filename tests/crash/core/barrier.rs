@@ -1,4 +1,4 @@
-//! Barriers: wait, hold and release, withdraw, abort, reset, create_at; and the processes that wait meanwhile.
+//! Barriers: wait, hold and release, withdraw, abort, reset, create_at; and the processes that wait during these calls.
 //!
 //! ```text
 //! data:  | the two early waiters | …     64: the barrier
@@ -9,7 +9,7 @@
 //! | early  | before the victim begins | all pass or all get BROKEN, once the victim is dead and enough others wait |
 //! | late   | when the victim is dead  | passes or gets BROKEN                                                      |
 //!
-//! A reset makes the barrier as new, whatever dead processes have left.
+//! A reset returns the barrier to its first state, in any state that dead processes have left.
 
 use crate::suite::capi::barrier::Barrier;
 use crate::suite::capi::{BROKEN, FOREVER, INTERRUPTED, Status, TIMEOUT, check, status};
@@ -65,7 +65,7 @@ fn interrupt_at_once(shmkit: &Library) {
 enum Verb {
     /// Waits until its timeout, for a party that never arrives.
     Wait,
-    /// As `Wait`, beside a party that has died in its wait.
+    /// As `Wait`, with a party that has died in its wait.
     WaitBesideDead,
     /// Waits as the last party if the early waiters take part, else until its timeout.
     Last,
@@ -142,7 +142,7 @@ impl BarrierOperation {
         }
     }
 
-    /// Waits until the victim is dead, starts the missing parties, and checks that all early waiters fare alike.
+    /// Waits until the victim is dead and starts the missing parties. All early waiters must get the same result.
     fn await_waiters(&self, barrier: &Barrier, early: &[Pid]) -> Result<(), Status> {
         shared_state().await_end_of_victim();
         let late = (EARLY..self.parties as usize).map(|_| start_waiter(barrier));
@@ -269,7 +269,7 @@ impl Operation for BarrierOperation {
                 Violation::Lost.failure("abort has returned, and the barrier is not broken")
             );
         }
-        // Whatever the victim has left, no party waits forever, and all get the same.
+        // In any state that the victim has left, no party waits forever, and all get the same result.
         let results = self.all_wait(&barrier)?;
         let all_pass = results.iter().all(Result::is_ok);
         if !all_pass && !results.iter().all(|result| *result == Err(BROKEN)) {
@@ -280,7 +280,7 @@ impl Operation for BarrierOperation {
             let text = "the barrier was broken, and all parties have passed";
             return Err(Violation::Misreported.failure(text));
         }
-        // A reset makes it as new.
+        // A reset returns the barrier to its first state.
         barrier.reset().map_err(refused("reset"))?;
         for _ in 0..2 {
             let mut results = self.all_wait(&barrier)?;
@@ -302,7 +302,7 @@ impl Operation for BarrierOperation {
 }
 
 impl BarrierOperation {
-    /// Has as many new processes wait as there are parties; returns their results.
+    /// Starts as many waiting processes as there are parties; returns their results.
     fn all_wait(&self, barrier: &Barrier) -> Result<Vec<Result<u32, Status>>, Failure> {
         let waiters = (0..self.parties).map(|_| start_waiter(barrier));
         let waiters: Vec<_> = waiters.collect();

@@ -93,7 +93,7 @@ impl<'a> User<'a> {
             .waits
     }
 
-    /// Runs `body` under the lock, whatever a dead owner has left.
+    /// Runs `body` under the lock, even if its last owner died.
     fn locked(&self, body: impl FnOnce() -> Status) -> Status {
         if let Err(status) = self.shmkit.acquire(self.lock, FOREVER) {
             return status;
@@ -154,7 +154,8 @@ impl<'a> User<'a> {
         })
     }
 
-    /// Starts a process that waits without a timeout, and returns once it waits. It ends well when it is notified.
+    /// Starts a process that waits without a timeout, and returns once it waits. After a
+    /// notification the process exits with success.
     fn start_waiter(&self) -> Result<Pid, Status> {
         let before = self.waits();
         let waiter = process::spawn(|| -self.locked(|| self.shmkit.wait(self.condition, FOREVER)));

@@ -1,4 +1,4 @@
-//! Events: set, set and clear, clear, wait, create_at; and the processes that wait meanwhile.
+//! Events: set, set and clear, clear, wait, create_at; and the processes that wait during these calls.
 //!
 //! ```text
 //! data:  | …     64: the event
@@ -157,7 +157,7 @@ impl Operation for EventOperation {
             );
             return Err(Violation::Lost.failure(text));
         }
-        // Whatever the victim has left, the event works.
+        // The event works in any state that the victim has left.
         event.clear().map_err(refused("clear"))?;
         let results = (event.is_set(), event.wait(NOWAIT), event.wait(1));
         if results != (Ok(false), Err(WOULD_BLOCK), Err(TIMEOUT)) {

@@ -34,7 +34,7 @@ pub enum Verb {
     FirstTakeOver,
     /// Acquires the lock, counts, and releases it.
     Pass,
-    /// As `Pass`, beside a bystander whose descriptors of the segment refer to another file.
+    /// As `Pass`, with a bystander whose descriptors of the segment refer to another file.
     PassBesideDetachedObserver,
     /// As `Pass`, after an owner has died halfway.
     TakeOver,
@@ -285,7 +285,7 @@ pub fn operations() -> Vec<LockOperation> {
         every,
         participants,
     };
-    // Two participants: the dead and the live ones have no place to spare.
+    // Two participants: the dead and the live ones need every slot.
     vec![
         operation(
             "lock: first call, after a dead owner",

@@ -5,7 +5,7 @@
 //! ```
 //!
 //! The initialization sets both words to 1, with a call of the library in between. A process for which it is done finds
-//! both set. A process that must do it finds neither set, or gets the report of a death and begins anew.
+//! both set. A process that must do it finds neither set, or gets the report of a death and starts again.
 
 use crate::suite::capi::once::{Begun, Once};
 use crate::suite::capi::segment::Segment;

@@ -1,9 +1,9 @@
-//! Queues: each series is a row of steps for a process before the victim, for the victim, and for its bystander.
+//! Queues: each series lists the steps of an earlier process, of the victim, and of its bystander.
 //!
 //! | bystander | what it does                                         | what it must do                               |
 //! |-----------|------------------------------------------------------|-----------------------------------------------|
 //! | runs      | its steps, while the victim is stopped               | complete them all once the victim is dead     |
-//! | waits     | one step, in which it waits before the victim begins | end, at the latest after the steps in `helps` |
+//! | waits     | one step, in which it waits before the victim begins | end no later than after the steps in `helps`  |
 
 pub mod life_cycle;
 
@@ -422,12 +422,12 @@ fn gets() -> Vec<QueueOperation> {
 /// Other operations, and changes of the memory.
 fn others() -> Vec<QueueOperation> {
     const FILLED: Steps = &[Put(HALF), Put(REST)];
-    /// One get less than what releases memory: the first of them ends a lap that used much.
+    /// One get fewer than the release of memory needs. The first of them ends a lap that used much memory.
     const NEARLY: Step = TryGets(IDLE_LAPS);
     const BURST: Steps = &[ReserveAndAbort(BULK), NEARLY];
     /// The second lap is long enough to be ended early.
     const TWO_LAPS: Steps = &[ReserveAndAbort(BULK), ReserveAndAbort(BULK / 4)];
-    /// The lap is long enough to be ended, and used little of the memory.
+    /// The lap is long enough to end, and used little of the memory.
     const LITTLE: Steps = &[ReserveAndAbort(BULK), NEARLY, ReserveAndAbort(BULK / 5)];
     /// A short lap after a long one.
     const SHORT_LAP: Steps = &[ReserveAndAbort(BULK), NEARLY, Put(HALF), Get];

@@ -1,8 +1,8 @@
-//! Readers-writer locks: read, write, upgrade, downgrade, release, mark_consistent, create_at; beside a reader or a
+//! Readers-writer locks: read, write, upgrade, downgrade, release, mark_consistent, create_at; with a reader or a
 //! writer that waits, and after deaths of both.
 //!
 //! ```text
-//! data:  | first | second | …     64: the lock, with two cells
+//! data:  | first | second | …     64: the lock, with two count slots
 //! ```
 //!
 //! The writer increments both counters, with a call of the library in between. If it dies in that call, they are
@@ -22,7 +22,7 @@ use nix::unistd::Pid;
 use std::cell::Cell;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed, Ordering::SeqCst};
 
-/// The number of processes that may read: the dead and the live ones have no cell to spare.
+/// The number of processes that may read: the dead and the live ones need every count slot.
 const READERS: u32 = 2;
 
 /// A process that has the lock open, and the counters that it guards.
@@ -187,7 +187,7 @@ enum Verb {
     Write,
     /// Writes after a writer has died, and marks the counters as consistent.
     TakeOver,
-    /// Writes after as many readers have died as there are cells.
+    /// Writes after as many readers have died as there are count slots.
     WriteAfterReaders,
     /// Upgrades.
     Upgrade,

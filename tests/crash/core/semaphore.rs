@@ -1,7 +1,7 @@
 //! Semaphores: acquire, release, take over, close while holding, create_at; plain, and with undo.
 //!
 //! ```text
-//! data:  | …     64: the semaphore, 192: its cells
+//! data:  | …     64: the semaphore, 192: its count slots
 //! ```
 //!
 //! | kind      | what a death may change                                     | waiters continue when              |
@@ -39,7 +39,7 @@ enum Verb {
     Release,
     /// As `Pass`, after a process has died that held all permits.
     TakeOver,
-    /// As `Pass`, after a process has died inside the lock, with a permit that is neither in its cell nor in the value.
+    /// As `Pass`, after a process has died inside the lock. One permit is neither in its count slot nor in the value.
     Recount,
     /// Closes semaphore and segment while it holds permits, which counts as a death.
     CloseHolding,
@@ -58,13 +58,13 @@ pub struct SemaphoreOperation {
     count: u32,
 }
 
-/// The dead and the live processes have no place to spare.
+/// The dead and the live processes need every slot.
 const PARTICIPANTS: u32 = 2;
 
 /// Offsets of the words of a semaphore, in bytes (src/raw/semaphore.rs).
 const LOCK: u64 = 8;
 const WORD: u64 = 64;
-const CELLS: u64 = 128;
+const COUNTS: u64 = 128;
 
 /// Returns a word of the data.
 fn word(shmkit: &Library, segment: Segment, offset: u64) -> &'static AtomicU64 {
@@ -72,7 +72,7 @@ fn word(shmkit: &Library, segment: Segment, offset: u64) -> &'static AtomicU64 {
     word
 }
 
-/// Dies inside the lock, in a release: the permit has left its cell, and is not in the value yet.
+/// Dies inside the lock, in a release: the permit has left its count slot, and is not in the value yet.
 fn die_inside(shmkit: &Library) {
     let id = own_id();
     let segment = open(shmkit);
@@ -101,7 +101,7 @@ impl SemaphoreOperation {
         Ok(())
     }
 
-    /// Waits for both waiters at a plain semaphore, whatever the victim has left.
+    /// Waits for both waiters at a plain semaphore, in any state that the victim has left.
     fn await_waiters(&self, semaphore: &Semaphore, early: Pid) -> Result<(), Status> {
         let late = start_waiter(semaphore, 1);
         // A stopped waiter delays no other process.
@@ -177,9 +177,9 @@ impl SemaphoreOperation {
             );
             return Err(Violation::Misreported.failure(text));
         }
-        let cells = (0..self.shape.processes.into())
-            .map(|cell| word(verifier.shmkit, segment, PLACE + CELLS + 64 * cell).load(SeqCst));
-        let ours = cells.into_iter().find(|cell| cell & 0xffff != 0);
+        let counts = (0..self.shape.processes.into())
+            .map(|slot| word(verifier.shmkit, segment, PLACE + COUNTS + 64 * slot).load(SeqCst));
+        let ours = counts.into_iter().find(|count| count & 0xffff != 0);
         verifier.check_dead_are_dead(ours.expect("this process holds all permits") >> 16)
     }
 
@@ -306,7 +306,7 @@ impl Operation for SemaphoreOperation {
             Verb::Wait | Verb::CreateAt => false,
             // Permits of a plain semaphore are lost with the victim.
             Verb::Pass => self.has_undo(),
-            // A bystander needs a second cell.
+            // A bystander needs a second count slot.
             _ => self.shape.processes != 1,
         }
     }
@@ -414,7 +414,7 @@ pub fn operations() -> Vec<SemaphoreOperation> {
             2,
         ),
         operation(
-            "semaphore: undo: acquire, after a dead holder, one cell",
+            "semaphore: undo: acquire, after a dead holder, one count slot",
             16,
             TakeOver,
             2,

@@ -41,7 +41,7 @@ pub const MIN_LENGTH: usize = HEAD;
 /// The number of sizes of a batch that are noted.
 pub const BATCH: usize = 8;
 
-/// The number of words of a process beside its buffer: how it gets, what it acknowledges, and the sizes.
+/// The number of words of a process without its buffer: how it gets, what it acknowledges, and the sizes.
 const NOTES: usize = 16;
 const BUFFER: usize = 2 << 20;
 const EACH: usize = NOTES + BUFFER / size_of::<u64>();

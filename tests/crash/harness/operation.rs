@@ -42,7 +42,8 @@ pub trait Operation {
         crate::suite::harness::process::WATCHDOG
     }
 
-    /// Returns what runs in a process that ends before the victim starts. It may close what it has opened, or just die.
+    /// Returns what runs in a process that ends before the victim starts. The process may close what it has opened, or
+    /// die without a close.
     fn setup<'a>(&'a self, _shmkit: &'a Library) -> Option<Setup<'a>> {
         None
     }
@@ -109,7 +110,7 @@ pub enum Violation {
     Stuck,
     /// Two processes have something that is exclusive to one.
     NotExclusive,
-    /// What a process is told contradicts what has happened, such as a death that is not reported.
+    /// A reported status contradicts what has happened: for example, a death is not reported.
     Misreported,
     /// A dead process is taken for alive.
     TakenForAlive,

@@ -7,7 +7,7 @@ use nix::sys::wait::{Id, WaitPidFlag, WaitStatus, waitid, waitpid};
 use nix::unistd::{ForkResult, Pid, alarm, fork};
 use std::panic::{AssertUnwindSafe, catch_unwind};
 
-/// The time limit of everything that should take no time, in seconds. Beyond it the verdict is "stuck".
+/// The time limit of every action that should be immediate, in seconds. Beyond this limit the verdict is "stuck".
 pub const WATCHDOG: u32 = 10;
 /// The exit code of a child that panicked; its message has gone to stderr.
 pub const PANICKED: i32 = 101;
@@ -118,7 +118,7 @@ pub fn spawn_waiter(body: impl FnOnce() -> i32) -> Pid {
     child
 }
 
-/// Runs `body` in a child, which must end well. The child closes nothing.
+/// Runs `body` in a child, which must exit with success. The child closes nothing.
 pub fn run_and_die(body: impl FnOnce()) {
     let child = spawn(|| {
         body();
@@ -128,7 +128,7 @@ pub fn run_and_die(body: impl FnOnce()) {
     assert!(matches!(end, Ok(WaitStatus::Exited(_, 0))), "{end:?}");
 }
 
-/// Waits for a child, which must end well.
+/// Waits for a child, which must exit with success.
 pub fn expect_good_end(child: Pid) {
     let end = waitpid(child, None);
     assert!(matches!(end, Ok(WaitStatus::Exited(_, 0))), "{end:?}");

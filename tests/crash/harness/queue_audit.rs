@@ -21,7 +21,7 @@ pub struct Expected {
     pub deaths: u64,
     /// Whether the messages come in the order of their numbers.
     pub ordered: bool,
-    /// Whether the table of participants is checked, which takes as long as all the rest.
+    /// Whether the table of participants is checked, which takes as long as all other checks together.
     pub table: bool,
 }
 

@@ -1,4 +1,4 @@
-//! One series: kills an operation at one point after another, has each death verified, and reports the failures.
+//! One series: kills an operation at one point after another, verifies each death, and reports the failures.
 
 use crate::suite::capi::Status;
 use crate::suite::harness::bystander::Bystander;
@@ -239,7 +239,7 @@ impl<'a> Series<'a> {
         Ok(bystander)
     }
 
-    /// Records the path of a victim that is not killed, and has its result verified.
+    /// Records the path of a victim that is not killed, and verifies its result.
     fn record(&self, mode: Mode, text: &Text) -> Result<Vec<u64>, Trouble> {
         let unharmed = |failure| format!("without being killed: {failure}");
         let victim = self.start()?;

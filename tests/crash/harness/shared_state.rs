@@ -7,7 +7,7 @@
 //! | `Holding`   | acquire has returned, release is not called | yes                                        |
 //! | `Releasing` | release was called and has not returned     | perhaps                                    |
 //!
-//! If an earlier owner has died as well, the next owner gets the report of that death until mark_consistent.
+//! If an earlier owner has died too, the next owner gets the report of that death until mark_consistent.
 
 use crate::suite::harness::operation::{Failure, Violation};
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
@@ -80,7 +80,7 @@ pub struct SharedState {
 pub enum Fault {
     /// Two processes are inside.
     TwoInside,
-    /// The guarded data are half changed, and no death was reported.
+    /// The guarded data are partly changed, and no death was reported.
     HalfDone,
     /// A death is reported, and no owner has died.
     FalseDeath,
@@ -107,7 +107,7 @@ impl Fault {
             Fault::TwoInside => Violation::NotExclusive
                 .failure("a process acquired the lock while its owner was alive and inside"),
             Fault::HalfDone => Violation::Misreported
-                .failure("the guarded data are half changed, and no death was reported"),
+                .failure("the guarded data are partly changed, and no death was reported"),
             Fault::FalseDeath => Violation::Misreported
                 .failure("an owner's death was reported, and no owner has died"),
             Fault::MissedDeath => {

@@ -146,7 +146,7 @@ impl Verifier<'_> {
         }
     }
 
-    /// Checks that, with this process, exactly so many participants can attach.
+    /// Checks that, with this process, exactly this number of participants can attach.
     pub fn table_has_room(&self, segment: Segment, participants: u32) -> Result<(), Failure> {
         let lock = self
             .shmkit

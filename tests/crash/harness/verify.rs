@@ -38,7 +38,8 @@ fn expect(what: &str, status: Status, expected: Status) -> Result<(), Failure> {
 }
 
 impl Verifier<'_> {
-    /// Returns whether the name exists. Beside it only `unfinished` files may exist, left where O_TMPFILE is missing.
+    /// Returns whether the name exists. Apart from the name, only `unfinished` files may exist: they are left where
+    /// O_TMPFILE is missing.
     pub fn name_exists(&self, unfinished: usize) -> Result<bool, Failure> {
         let names = self.place.names();
         let (drafts, others): (Vec<_>, Vec<_>) = names
@@ -54,7 +55,7 @@ impl Verifier<'_> {
         Ok(self.place.path(name()).symlink_metadata().is_ok())
     }
 
-    /// Checks that the name exists, and nothing beside it.
+    /// Checks that the name exists, and no other entry.
     pub fn expect_name(&self) -> Result<(), Failure> {
         match self.name_exists(0)? {
             true => Ok(()),
@@ -73,7 +74,7 @@ impl Verifier<'_> {
         }
     }
 
-    /// Checks the permission bits, which are exact from the first moment on.
+    /// Checks the permission bits, which are exact from the creation on.
     fn has_mode(&self, shape: Shape) -> Result<(), Failure> {
         let wanted = match shape.options.mode {
             0 => 0o600,
@@ -135,7 +136,7 @@ impl Verifier<'_> {
             let length = PIECE.min(to - at) as usize;
             // SAFETY: at < to, and `to` is at most the size, whose bytes are mapped and have memory.
             let start = unsafe { base.add(at as usize) };
-            // SAFETY: `length` bytes from there are mapped as well, and constant: the victim is dead.
+            // SAFETY: `length` bytes from there are mapped too, and constant: the victim is dead.
             let bytes = unsafe { std::slice::from_raw_parts(start, length) };
             if bytes != &expected[..length] {
                 let text = format!("bytes {at} to {} are not all {byte:#x}", at + length as u64);
@@ -227,7 +228,7 @@ impl Verifier<'_> {
 
     /// After create: the name refers to a complete segment, or does not exist.
     ///
-    /// Beside it `drafts` unfinished files may exist until the next create.
+    /// In addition, `drafts` unfinished files may exist until the next create.
     pub fn created(&self, shape: Shape, drafts: usize, done: bool) -> Result<(), Failure> {
         if self.name_exists(drafts)? {
             let (segment, size) =

@@ -111,7 +111,7 @@ impl QueueSoak {
             3 => worker.put_many(timeout, 1 + rng.number(4) as usize, MIN_LENGTH + 8),
             4 => {
                 worker.reserve(timeout, length)?;
-                // Other workers continue meanwhile, and wait for it.
+                // Other workers continue during this time, and wait for it.
                 worker.perform(&Step::Stat)?;
                 match rng.number(4) {
                     0 => worker.abort(),

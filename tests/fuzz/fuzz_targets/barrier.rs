@@ -141,7 +141,7 @@ fn use_barrier(page: &Page, barrier: *mut shmkit_barrier, parties: u32, calls: &
                         }
                         Value::Tag { cells } => 8 | u64::from(*cells) << 48,
                     };
-                    // The barrier's own slots and their neighbourhood, more often than the rest of the page.
+                    // The barrier's own slots and the words around them, more often than the rest of the page.
                     page.store(place % 64, value);
                 }
             }

@@ -168,7 +168,7 @@ fn use_queue(segment: &Arc<Segment>, queue: &Queue, options: &Options, calls: &[
                 }
             }
             Call::Word { place, value } => {
-                // An opener believes the capacity word, and the bytes behind the queue would then belong to it.
+                // An opener trusts the capacity word, so the bytes behind the queue would then belong to the queue.
                 let place = u64::from(*place) % ((WORDS + RING) / 8);
                 if place > 1 {
                     word(segment, place, value);

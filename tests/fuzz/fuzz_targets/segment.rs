@@ -58,7 +58,7 @@ struct Input {
     then_flags: u32,
 }
 
-/// Larger sizes are requested only as sparse ones, because the machine has other work.
+/// Larger sizes are requested only as sparse segments, because the machine also runs other programs.
 const LARGE: u64 = 8 << 20;
 
 static DIRECTORY: LazyLock<PathBuf> = LazyLock::new(|| {

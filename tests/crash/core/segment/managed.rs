@@ -269,7 +269,7 @@ impl Operation for ManagedOperation {
             _ => vec![SIZE],
         };
         if self.ephemeral {
-            // If the bystander has closed it as well, the victim may not be the last.
+            // If the bystander has closed it too, the victim may not be the last.
             let last = self.verb == Verb::Close && !shared_state().has_passed();
             let removed = last || matches!(self.verb, Verb::Collect | Verb::CollectDraft);
             // All that had it open are dead, or have closed it.

@@ -1,4 +1,4 @@
-//! Many processes at once: no message is lost or duplicated, and each producer's messages keep their order.
+//! Many threads at once: no message is lost or duplicated, and each producer's messages keep their order.
 
 use super::{ONE_MINUTE, unnamed};
 use crate::common::Watchdog;
@@ -18,7 +18,8 @@ fn message(producer: u64, number: u64) -> Vec<u8> {
     bytes
 }
 
-fn crowd(queue: &Queue) {
+/// Runs three producers and three consumers on the queue, and checks every message.
+fn share(queue: &Queue) {
     let _watchdog = Watchdog::start();
     let sum = AtomicU64::new(0);
     thread::scope(|scope| {
@@ -81,22 +82,22 @@ fn crowd(queue: &Queue) {
 }
 
 #[test]
-fn many_processes_share_a_small_ring() {
-    crowd(&unnamed(Options {
+fn many_threads_share_a_small_ring() {
+    share(&unnamed(Options {
         capacity: 2048,
         ..Options::default()
     }));
 }
 
 #[test]
-fn many_processes_share_a_queue_of_few_messages() {
-    crowd(&unnamed(Options {
+fn many_threads_share_a_queue_of_few_messages() {
+    share(&unnamed(Options {
         messages: 5,
         ..Options::default()
     }));
 }
 
 #[test]
-fn many_processes_share_a_queue_without_bounds() {
-    crowd(&unnamed(Options::default()));
+fn many_threads_share_a_queue_without_bounds() {
+    share(&unnamed(Options::default()));
 }
