@@ -38,7 +38,7 @@ def barrier(request, make_barrier):
 
 
 def send_wait(barrier, child, timeout=None):
-    """Send the number that wait() returns, or the status of its error."""
+    """Send the place that wait() returns, or the status of its error."""
     try:
         child.send(barrier.wait(timeout))
     except BrokenBarrierError as error:
@@ -63,31 +63,31 @@ def test_two_parties_meet_in_every_turn(barrier, fork):
         child.send(barrier.parties)
 
     child = fork(work)
-    numbers = [barrier.wait() for _ in range(1000)]
-    assert set(numbers) <= {0, 1}
+    places = [barrier.wait() for _ in range(1000)]
+    assert set(places) <= {0, 1}
     assert child.receive() == 2
     child.end()
     assert barrier.stat() == (2, 0, False, 1000, 0, 0)
 
 
-def test_wait_returns_a_different_number_to_each_party(make_barrier, fork):
+def test_wait_returns_a_different_place_to_each_party(make_barrier, fork):
     barrier = make_barrier(parties=4)
     for _ in range(20):
         children = [waiting(barrier, fork) for _ in range(3)]
-        numbers = [barrier.wait()] + [child.receive() for child in children]
-        assert sorted(numbers) == [0, 1, 2, 3]
-        assert numbers[0] == 3  # the last to arrive
+        places = [barrier.wait()] + [child.receive() for child in children]
+        assert sorted(places) == [0, 1, 2, 3]
+        assert places[0] == 3  # the last to arrive
         for child in children:
             child.end()
 
 
 def test_threads_of_one_process_are_parties(make_barrier):
-    barrier, arrived, numbers = make_barrier(parties=5), [0] * 5, []
+    barrier, arrived, places = make_barrier(parties=5), [0] * 5, []
 
     def work(number):
         for turn in range(1, 101):
             arrived[number] = turn
-            numbers.append(barrier.wait())
+            places.append(barrier.wait())
             assert min(arrived) >= turn
             barrier.wait()
 
@@ -96,7 +96,7 @@ def test_threads_of_one_process_are_parties(make_barrier):
         thread.start()
     for thread in threads:
         thread.join()
-    assert sorted(numbers) == sorted(list(range(5)) * 100)
+    assert sorted(places) == sorted(list(range(5)) * 100)
 
 
 @pytest.mark.parametrize("timeout", [0, 0.0, -1, -math.inf, 1e-12, 1e-9, 0.01, False])

@@ -27,7 +27,7 @@ def handle():
         yield handle
 
 
-def number_of(handle, verb):
+def value_of(handle, verb):
     """Return the number that a function reports."""
     out = c_uint32(77)
     assert getattr(LIB, f"shmkit_barrier_{verb}")(handle, byref(out)) == OK
@@ -35,28 +35,28 @@ def number_of(handle, verb):
 
 
 def wait(handle, timeout=FOREVER, flags=0):
-    """Return the status and the number of the party."""
-    number = c_uint32(77)
-    return LIB.shmkit_barrier_wait(handle, timeout, flags, byref(number)), number.value
+    """Return the status and the place of the caller among the parties."""
+    place = c_uint32(77)
+    return LIB.shmkit_barrier_wait(handle, timeout, flags, byref(place)), place.value
 
 
 def waiting(handle, fork):
     """Return a child that waits and then sends the result."""
     child = fork(lambda child: child.send(wait(handle)))
-    while not number_of(handle, "waiting"):
+    while not value_of(handle, "waiting"):
         pass
     return child
 
 
 def test_serial_party_returns_before_it_releases_the_others(handle, fork):
-    assert [number_of(handle, verb) for verb in ("parties", "waiting", "is_broken")] == [2, 0, 0]
+    assert [value_of(handle, verb) for verb in ("parties", "waiting", "is_broken")] == [2, 0, 0]
     assert wait(handle, NOWAIT) == (WOULD_BLOCK, 77)
     child = waiting(handle, fork)
     assert wait(handle, NOWAIT) == (OK, 1)
     assert child.receive() == (OK, 0)
     child = waiting(handle, fork)
     assert wait(handle, NOWAIT, SERIAL | INTERRUPTIBLE) == (OK, 1)
-    assert number_of(handle, "waiting") == 2
+    assert value_of(handle, "waiting") == 2
     assert LIB.shmkit_barrier_release(handle) == OK
     assert LIB.shmkit_barrier_release(handle) == NOT_OWNER
     assert child.receive() == (OK, 0)
@@ -67,7 +67,7 @@ def test_timeout_abort_and_death_break_the_barrier(handle, fork):
     assert wait(handle, 1) == (TIMEOUT, 77)
     assert last_error()[0] == TIMEOUT
     assert wait(handle) == (BROKEN, 77)
-    assert (number_of(handle, "is_broken"), info(handle).flags) == (1, IS_BROKEN)
+    assert (value_of(handle, "is_broken"), info(handle).flags) == (1, IS_BROKEN)
     assert LIB.shmkit_barrier_reset(handle) == OK
     child = waiting(handle, fork)
     assert LIB.shmkit_barrier_abort(handle) == OK
@@ -77,7 +77,7 @@ def test_timeout_abort_and_death_break_the_barrier(handle, fork):
     assert wait(handle) == (BROKEN, 77)
     known = info(handle)
     assert (known.breaks, known.deaths, known.turns, known.waiting) == (3, 1, 0, 0)
-    # The caller may pass NULL for the number.
+    # The caller may pass NULL for the place.
     assert LIB.shmkit_barrier_reset(handle) == OK
     assert LIB.shmkit_barrier_wait(handle, NOWAIT, 0, None) == WOULD_BLOCK
 
