@@ -1,4 +1,4 @@
-"""Barriers: who passes and who is told. Other processes: test_barrier_processes.py."""
+"""Barriers: wait, broken barriers, actions and stat(). test_barrier_processes.py tests other processes."""
 
 import gc
 import math
@@ -23,7 +23,7 @@ PLACES = ["unnamed", "named", "placed"]
 
 @pytest.fixture
 def make_barrier(make):
-    """Return a function that makes a barrier in a place."""
+    """Return a function that creates a barrier at a place."""
 
     def make_barrier(place="unnamed", parties=2, action=None, timeout=None):
         return make(lambda name, **how: Barrier(parties, action, timeout, name=name, **how), place)
@@ -33,12 +33,12 @@ def make_barrier(make):
 
 @pytest.fixture(params=PLACES)
 def barrier(request, make_barrier):
-    """Return a barrier for two in each place."""
+    """Return a barrier for two parties at each place."""
     return make_barrier(request.param)
 
 
-def say_wait(barrier, child, timeout=None):
-    """Say the place that wait() returns, or the status of its error."""
+def send_wait(barrier, child, timeout=None):
+    """Send the place that wait() returns, or the status of its error."""
     try:
         child.send(barrier.wait(timeout))
     except BrokenBarrierError as error:
@@ -46,9 +46,9 @@ def say_wait(barrier, child, timeout=None):
 
 
 def waiting(barrier, fork, timeout=None):
-    """Return a child that waits, and then says what has come of it."""
+    """Return a child that waits and then sends the result."""
     before = barrier.n_waiting
-    child = fork(lambda child: say_wait(barrier, child, timeout))
+    child = fork(lambda child: send_wait(barrier, child, timeout))
     wait_until(lambda: barrier.n_waiting > before)
     return child
 
@@ -56,7 +56,7 @@ def waiting(barrier, fork, timeout=None):
 # --- wait -------------------------------------------------------------------------------------------------------------
 
 
-def test_turn_after_turn(barrier, fork):
+def test_two_parties_meet_in_every_turn(barrier, fork):
     def work(child):
         for turn in range(1000):
             assert barrier.wait() + 2 * turn >= 2 * turn
@@ -70,25 +70,25 @@ def test_turn_after_turn(barrier, fork):
     assert barrier.stat() == (2, 0, False, 1000, 0, 0)
 
 
-def test_the_places_are_all_there_are(make_barrier, fork):
+def test_wait_returns_a_different_place_to_each_party(make_barrier, fork):
     barrier = make_barrier(parties=4)
     for _ in range(20):
         children = [waiting(barrier, fork) for _ in range(3)]
         places = [barrier.wait()] + [child.receive() for child in children]
         assert sorted(places) == [0, 1, 2, 3]
-        assert places[0] == 3  # the last to come
+        assert places[0] == 3  # the last to arrive
         for child in children:
             child.end()
 
 
-def test_threads_are_parties(make_barrier):
-    barrier, came, places = make_barrier(parties=5), [0] * 5, []
+def test_threads_of_one_process_are_parties(make_barrier):
+    barrier, arrived, places = make_barrier(parties=5), [0] * 5, []
 
     def work(number):
         for turn in range(1, 101):
-            came[number] = turn
+            arrived[number] = turn
             places.append(barrier.wait())
-            assert min(came) >= turn
+            assert min(arrived) >= turn
             barrier.wait()
 
     threads = [threading.Thread(target=work, args=(number,)) for number in range(5)]
@@ -101,15 +101,15 @@ def test_threads_are_parties(make_barrier):
 
 @pytest.mark.parametrize("timeout", [0, 0.0, -1, -math.inf, 1e-12, 1e-9, 0.01, False])
 def test_expired_timeout_breaks_the_barrier(barrier, fork, timeout):
-    """As threading.Barrier: who waits no time has come all the same."""
-    with pytest.raises(BrokenBarrierError, match="timed out waiting for all 2 parties") as told:
+    """As with threading.Barrier, a party arrives even if its timeout is zero."""
+    with pytest.raises(BrokenBarrierError, match="timed out waiting for all 2 parties") as caught:
         barrier.wait(timeout)
-    assert told.value.status == TIMEOUT
+    assert caught.value.status == TIMEOUT
     assert barrier.broken
     refused(BrokenBarrierError, BROKEN, barrier.wait)
     barrier.reset()
     assert not barrier.broken
-    # The last to come waits for nobody.
+    # The last party to arrive does not wait.
     child = waiting(barrier, fork)
     assert barrier.wait(timeout) == 1
     assert child.receive() == 0
@@ -138,7 +138,7 @@ def test_invalid_timeouts_are_refused():
     barrier.close()
 
 
-def test_the_timeout_of_the_constructor(make_barrier, fork):
+def test_timeout_of_the_constructor_is_the_default_of_wait(make_barrier, fork):
     barrier = make_barrier(timeout=0.05)
     begun = time.monotonic()
     refused(BrokenBarrierError, TIMEOUT, barrier.wait)
@@ -147,14 +147,14 @@ def test_the_timeout_of_the_constructor(make_barrier, fork):
     same.reset()
     refused(BrokenBarrierError, TIMEOUT, same.wait)
     barrier.reset()
-    # What a call is told goes before.
+    # The timeout of a call takes precedence.
     child = waiting(barrier, fork, 60)
     assert barrier.wait(60) == 1
     assert child.receive() == 0
     same.close()
 
 
-def test_abort_and_reset(barrier, fork):
+def test_abort_and_reset_wake_the_waiters(barrier, fork):
     child = waiting(barrier, fork)
     barrier.abort()
     assert child.receive() == BROKEN
@@ -171,7 +171,7 @@ def test_abort_and_reset(barrier, fork):
     assert barrier.stat() == (2, 0, False, 1, 2, 0)
 
 
-def test_it_is_as_that_of_threading():
+def test_calls_return_the_results_of_threading():
     for mine, theirs in ((Barrier(1), threading.Barrier(1)), (Barrier(3), threading.Barrier(3))):
         for call in (
             lambda one: one.parties,
@@ -190,11 +190,11 @@ def test_it_is_as_that_of_threading():
         mine.close()
 
 
-# --- death ------------------------------------------------------------------------------------------------------------
+# --- deaths -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_killed_waiter_breaks_it(make_barrier, fork):
-    """With multiprocessing.Barrier the living of this test wait for ever."""
+def test_killed_waiter_breaks_the_barrier(make_barrier, fork):
+    """With multiprocessing.Barrier the live waiters of this test block forever."""
     barrier = make_barrier(parties=3)
     for first in (True, False):
         if first:
@@ -211,7 +211,7 @@ def test_a_killed_waiter_breaks_it(make_barrier, fork):
     assert barrier.stat() == (3, 0, False, 1, 2, 2)
 
 
-def test_the_last_to_come_is_told_of_the_dead(barrier, fork):
+def test_last_party_to_arrive_raises_broken_after_a_death(barrier, fork):
     waiting(barrier, fork).kill()
     refused(BrokenBarrierError, BROKEN, barrier.wait, 0)
     barrier.reset()
@@ -223,13 +223,13 @@ def test_the_last_to_come_is_told_of_the_dead(barrier, fork):
 # --- the action -------------------------------------------------------------------------------------------------------
 
 
-def test_the_last_one_acts_before_all_go_on(fork):
+def test_last_party_to_arrive_runs_the_action_before_any_party_returns(fork):
     with SharedMemory(create=True, size=4096, managed=True) as shm:
         shm.unlink()
 
         def action():
             shm.buf[2048] += 1
-            # Nobody has passed.
+            # No party has returned.
             assert barrier.n_waiting == 3
 
         barrier = Barrier(3, action, segment=shm, offset=0)
@@ -250,7 +250,7 @@ def test_the_last_one_acts_before_all_go_on(fork):
             each.close()
 
 
-def test_what_the_action_raises_breaks_it(make_barrier, fork):
+def test_exception_of_the_action_breaks_the_barrier(make_barrier, fork):
     def action():
         raise LookupError("no")
 
@@ -267,25 +267,25 @@ def test_what_the_action_raises_breaks_it(make_barrier, fork):
     assert child.receive() == BROKEN
 
 
-def test_what_an_action_may_do_to_its_barrier(make_barrier, fork):
-    acts = []
+def test_action_may_abort_reset_or_close_its_barrier(make_barrier, fork):
+    calls = []
 
-    def act():
-        acts.pop()()
+    def action():
+        calls.pop()()
 
     for what, status in (("abort", BROKEN), ("reset", NOT_OWNER)):
-        barrier = make_barrier(action=act)
-        acts.append(getattr(barrier, what))
+        barrier = make_barrier(action=action)
+        calls.append(getattr(barrier, what))
         child = waiting(barrier, fork)
         refused(BrokenBarrierError, status, barrier.wait)
         assert child.receive() == BROKEN
-    barrier = make_barrier(parties=1, action=act)
-    acts.append(barrier.close)
+    barrier = make_barrier(parties=1, action=action)
+    calls.append(barrier.close)
     assert barrier.wait() == 0
     refused(ValueError, CLOSED, barrier.wait)
 
 
-def test_who_dies_in_the_action_breaks_it(make_barrier, fork):
+def test_death_in_the_action_breaks_the_barrier(make_barrier, fork):
     barrier = make_barrier(action=lambda: os.kill(os.getpid(), 9))
     child = waiting(barrier, fork)
     dying = fork(lambda child: barrier.wait())
@@ -293,7 +293,7 @@ def test_who_dies_in_the_action_breaks_it(make_barrier, fork):
     dying.end(-9)
 
 
-def test_actions_are_pickled_where_they_can_be(make_barrier):
+def test_barrier_is_pickled_if_its_action_can_be(make_barrier):
     barrier = make_barrier(parties=1, action=gc.collect)
     same = pickle.loads(pickle.dumps(barrier))
     assert same.wait() == 0
@@ -306,17 +306,17 @@ def test_actions_are_pickled_where_they_can_be(make_barrier):
             Barrier(2, bad)
 
 
-# --- what is told of it -----------------------------------------------------------------------------------------------
+# --- stat and repr ----------------------------------------------------------------------------------------------------
 
 
-def test_stat(barrier):
+def test_stat_reports_parties_and_counts(barrier):
     assert type(barrier.stat()) is BarrierInfo
     assert barrier.stat() == BarrierInfo(parties=2, waiting=0, broken=False, turns=0, breaks=0, deaths=0)
     for field in BarrierInfo._fields:
         assert f"{field} : " in BarrierInfo.__doc__
 
 
-def test_repr(managed, name, make_barrier):
+def test_repr_shows_parties_and_waiters(managed, name, make_barrier):
     barrier, named = make_barrier(), make_barrier("named", parties=3)
     placed = Barrier(2, segment=managed, offset=64)
     assert repr(barrier) == "<Barrier unnamed parties=2 waiting=0>"
@@ -333,14 +333,14 @@ def test_repr(managed, name, make_barrier):
 
 
 @pytest.mark.parametrize("parties", [0, -1, 2049, 1 << 15, 1 << 16, 1 << 32, -(1 << 70)])
-def test_parties_that_cannot_be(parties, name, managed):
+def test_impossible_number_of_parties_is_refused(parties, name, managed):
     for how in ({}, {"name": name}, {"segment": managed, "offset": 0}):
         refused(ValueError, INVALID, Barrier, parties, **how, match="parties must be")
     assert SharedMemory.names() == []
     assert not any(managed.buf)
 
 
-def test_parties_that_are_no_number(name):
+def test_number_of_parties_of_a_wrong_type_is_refused(name):
     for parties in (2.0, "2", b"2", [2], object()):
         with pytest.raises(TypeError):
             Barrier(parties)
@@ -348,7 +348,7 @@ def test_parties_that_are_no_number(name):
         Barrier("jobs")
     with pytest.raises(TypeError):
         Barrier()
-    # Who opens one need not know; who makes one must say.
+    # The number may be omitted to open a barrier, but not to create it.
     refused(ValueError, INVALID, Barrier, None, match="1 to 2048")
     refused(ValueError, INVALID, Barrier, None, name=name, match="1 to 2048")
 
@@ -371,7 +371,7 @@ def test_impossible_words_are_corrupt(managed, fork):
         refused(shmkit.Corrupt, CORRUPT, barrier.wait)
         assert barrier.n_waiting == 2
         barrier.reset()
-    # A cell of somebody who never was.
+    # A cell of a process that has never existed.
     struct.pack_into("=Q", managed.buf, 128, 0x7FFF << 13 | 5 | 1 << 29)
     refused(BrokenBarrierError, BROKEN, barrier.wait, 60)
     barrier.reset()
@@ -389,12 +389,12 @@ def test_impossible_words_are_corrupt(managed, fork):
 
 def test_wait_with_an_action_ends_with_an_error_if_the_barrier_is_closed_meanwhile(make_barrier):
     barrier = make_barrier(action=print)
-    same, told = pickle.loads(pickle.dumps(barrier)), []
+    same, results = pickle.loads(pickle.dumps(barrier)), []
 
     def work():
         with pytest.raises(ValueError, match="closed Barrier"):
             barrier.wait()
-        told.append(True)
+        results.append(True)
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -402,5 +402,5 @@ def test_wait_with_an_action_ends_with_an_error_if_the_barrier_is_closed_meanwhi
     barrier.close()
     assert same.wait() == 1
     thread.join()
-    assert told == [True]
+    assert results == [True]
     same.close()

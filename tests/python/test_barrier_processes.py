@@ -1,4 +1,4 @@
-"""Barriers in other processes, and Ctrl-C in the action."""
+"""Barriers that are passed to other processes, and Ctrl-C in the action."""
 
 import pytest
 
@@ -7,11 +7,11 @@ import multiprocessing, os, signal, sys, threading, time
 from shmkit import Barrier
 
 def act():
-    print("acts", flush=True)
+    print("action", flush=True)
 """
 
 
-def test_process_that_gets_it_as_an_argument_is_a_party(run):
+def test_spawned_process_is_a_party(run):
     code = """
 def work(barrier):
     for _ in range(10):
@@ -31,7 +31,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("method", ["fork", "spawn", "forkserver"])
-def test_action_and_timeout_travel(run, method):
+def test_pickle_keeps_action_and_timeout(run, method):
     code = """
 def work(barrier):
     barrier.wait()
@@ -48,21 +48,21 @@ if __name__ == "__main__":
     process.join()
     print(process.exitcode, barrier.broken)
 """
-    assert run(PREFACE + code, method).out == "acts\n10 True\n"
+    assert run(PREFACE + code, method).out == "action\n10 True\n"
 
 
-def test_ctrl_c_in_the_action_breaks_it(run):
+def test_ctrl_c_in_the_action_breaks_the_barrier(run):
     code = """
 def act():
     os.kill(os.getpid(), signal.SIGINT)
     time.sleep(60)
 barrier = Barrier(2, act)
-told = []
+statuses = []
 def other():
     try:
         barrier.wait()
     except threading.BrokenBarrierError as error:
-        told.append(error.status)
+        statuses.append(error.status)
 thread = threading.Thread(target=other)
 thread.start()
 while barrier.n_waiting < 1:
@@ -72,6 +72,6 @@ try:
 except KeyboardInterrupt:
     print("interrupted", barrier.broken)
 thread.join()
-print(told)
+print(statuses)
 """
     assert run(PREFACE + code).out == "interrupted True\n[-15]\n"

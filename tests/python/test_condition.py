@@ -1,6 +1,6 @@
-"""Conditions: who returns from a wait, and when; their locks; what stands in the way.
+"""Conditions: waits, notifications, their locks, and the arguments they refuse.
 
-Death and signals: test_condition_death.py; other processes: test_condition_processes.py.
+test_condition_death.py tests deaths and signals, test_condition_processes.py tests other processes.
 """
 
 import inspect
@@ -22,7 +22,7 @@ INVALID, CLOSED, WRONG_KIND, NOT_FOUND, EXISTS, NOT_OWNER, PARTICIPANTS = -1, -2
 
 @pytest.fixture(params=["unnamed", "named", "placed"])
 def condition(request, make, kind):
-    """Return a condition in each place, with a lock of each class beside it or elsewhere."""
+    """Return a condition at each place, with a lock of each class in the same segment or elsewhere."""
     if request.param == "unnamed":
         condition = Condition(kind())
         yield condition
@@ -42,12 +42,12 @@ def condition(request, make, kind):
 
 
 def await_waiters(condition, count):
-    """Wait until so many threads wait."""
+    """Wait until `count` threads wait."""
     wait_until(lambda: condition.stat().waiting >= count)
 
 
 def waiters(condition, count, start):
-    """Start so many waiters, one after another, by `start(body)`."""
+    """Start `count` waiters, one after another, by `start(number, body)`."""
     for number in range(count):
 
         def body(number=number):
@@ -58,10 +58,10 @@ def waiters(condition, count, start):
         await_waiters(condition, number + 1)
 
 
-# --- who returns ------------------------------------------------------------------------------------------------------
+# --- wait and notify --------------------------------------------------------------------------------------------------
 
 
-def test_threads_that_have_waited_longest(condition):
+def test_notify_wakes_the_threads_that_have_waited_longest(condition):
     done = []
 
     def start(number, body):
@@ -82,7 +82,7 @@ def test_threads_that_have_waited_longest(condition):
     assert condition.stat() == ConditionInfo(condition.stat().cells, 0, 6, 6, 0, 0)
 
 
-def test_processes(condition, fork):
+def test_notify_wakes_waiting_processes(condition, fork):
     children = []
     waiters(condition, 4, lambda _, body: children.append(fork(lambda child: child.send(body()))))
     with condition:
@@ -95,7 +95,7 @@ def test_processes(condition, fork):
         child.end()
 
 
-def test_wait_tells_whether_it_was_notified(condition):
+def test_wait_returns_false_after_its_timeout(condition):
     with condition:
         assert condition.wait(0) is False
         assert condition.wait(-1) is False
@@ -108,14 +108,14 @@ def test_wait_tells_whether_it_was_notified(condition):
     assert condition.stat().timeouts == 4
 
 
-def test_nothing_is_remembered(condition):
+def test_notification_without_a_waiter_has_no_effect(condition):
     with condition:
         assert condition.notify() is None
         assert condition.notify_all() is None
         assert condition.wait(0.001) is False
 
 
-def test_a_recursive_lock_is_given_back_wholly():
+def test_wait_releases_every_level_of_an_rlock_and_restores_the_depth():
     condition = Condition()
     done = []
 
@@ -133,7 +133,7 @@ def test_a_recursive_lock_is_given_back_wholly():
     assert done == [(True, 2), 0]
 
 
-def test_wait_for(condition, fork):
+def test_wait_for_returns_the_value_of_its_predicate(condition, fork):
     with SharedMemory(create=True, size=8, anonymous=True) as shm:
         number = shm.view("Q")
 
@@ -162,7 +162,7 @@ def test_wait_for(condition, fork):
         number.release()
 
 
-def test_as_many_as_there_are_cells(kind):
+def test_wait_fails_if_every_cell_is_in_use(kind):
     condition = Condition(kind(), cells=3)
     threads = []
 
@@ -181,7 +181,7 @@ def test_as_many_as_there_are_cells(kind):
     assert condition.stat()[:3] == (3, 0, 3)
 
 
-def test_128_waiters():
+def test_128_threads_wait_by_default():
     condition = Condition()
     threads, done = [], []
 
@@ -197,9 +197,9 @@ def test_128_waiters():
     assert done == [True] * 128
 
 
-def test_producers_and_consumers(condition, fork):
-    """As many things as notifications: a lost one would leave a consumer waiting."""
-    things = 500
+def test_no_notification_is_lost_between_producers_and_consumers(condition, fork):
+    """Each item has one notification: if one is lost, a consumer blocks forever."""
+    items = 500
     with SharedMemory(create=True, size=16, anonymous=True) as shm:
         made = shm.view("Q")
 
@@ -215,7 +215,7 @@ def test_producers_and_consumers(condition, fork):
             child.send(taken)
 
         children = [fork(consume) for _ in range(3)]
-        for _ in range(things):
+        for _ in range(items):
             with condition:
                 made[0] += 1
                 condition.notify()
@@ -223,16 +223,16 @@ def test_producers_and_consumers(condition, fork):
             condition.wait_for(lambda: not made[0], timeout=0)
             made[1] = 1
             condition.notify_all()
-        assert sum(child.receive() for child in children) == things
+        assert sum(child.receive() for child in children) == items
         for child in children:
             child.end()
         made.release()
 
 
-# --- its lock ---------------------------------------------------------------------------------------------------------
+# --- the lock of a condition ------------------------------------------------------------------------------------------
 
 
-def test_acquire_and_release_are_the_locks(condition, held):
+def test_acquire_and_release_act_on_the_lock(condition, held):
     assert condition.acquire() is True
     assert condition.lock.owner == os.getpid()
     assert condition.release() is None
@@ -249,7 +249,7 @@ def test_acquire_and_release_are_the_locks(condition, held):
     child.end()
 
 
-def test_without_the_lock(condition, held):
+def test_calls_without_the_lock_fail(condition, held):
     for taken in (False, True):
         if taken:
             held(condition.lock)
@@ -262,24 +262,24 @@ def test_without_the_lock(condition, held):
             condition.notify()
 
 
-def test_another_threads_recursive_lock():
-    condition, told = Condition(), []
+def test_calls_fail_if_another_thread_owns_the_rlock():
+    condition, statuses = Condition(), []
 
     def work():
         for call in (condition.wait, condition.notify, condition.notify_all):
             try:
                 call()
             except shmkit.NotOwner as error:
-                told.append(error.status)
+                statuses.append(error.status)
 
     with condition:
         thread = threading.Thread(target=work)
         thread.start()
         thread.join()
-    assert told == [NOT_OWNER] * 3
+    assert statuses == [NOT_OWNER] * 3
 
 
-def test_another_lock_than_before(managed):
+def test_condition_refuses_a_second_lock(managed):
     first, second = Lock(segment=managed, offset=0), RLock(segment=managed, offset=64)
     one = Condition(first, segment=managed, offset=128)
     same = Condition(Lock(segment=managed, offset=0), segment=managed, offset=128)
@@ -296,7 +296,7 @@ def test_another_lock_than_before(managed):
             refused(ValueError, INVALID, other.notify_all, match="another lock")
 
 
-def test_two_conditions_of_one_lock(fork):
+def test_two_conditions_may_share_one_lock(fork):
     lock = RLock()
     one, other = Condition(lock), Condition(lock)
     assert one.lock is other.lock is lock
@@ -317,12 +317,12 @@ def waited(condition):
 
 
 @pytest.mark.parametrize("wrong", [threading.Lock(), threading.RLock(), multiprocessing.Lock(), 1, "lock", Condition])
-def test_no_lock(wrong):
+def test_object_that_is_not_a_shmkit_lock_is_refused(wrong):
     with pytest.raises(TypeError, match="must be a shmkit"):
         Condition(wrong)
 
 
-def test_a_lock_that_is_closed():
+def test_calls_fail_if_the_lock_is_closed():
     lock = Lock()
     condition = Condition(lock)
     lock.close()
@@ -331,10 +331,10 @@ def test_a_lock_that_is_closed():
     refused(ValueError, CLOSED, condition.__enter__)
 
 
-# --- bad arguments ----------------------------------------------------------------------------------------------------
+# --- arguments --------------------------------------------------------------------------------------------------------
 
 
-def test_the_signatures_are_those_of_multiprocessing():
+def test_calls_accept_the_arguments_of_multiprocessing():
     theirs = multiprocessing.Condition()
     ours = Condition()
     for verb, arguments in {"wait": ["timeout"], "wait_for": ["predicate", "timeout"], "notify": ["n"]}.items():
@@ -360,7 +360,7 @@ def test_the_signatures_are_those_of_multiprocessing():
 
 
 @pytest.mark.parametrize("cells", [0, -1, 4097, 2**32, 2**64])
-def test_impossible_numbers_of_cells(cells):
+def test_impossible_number_of_cells_is_refused(cells):
     refused(ValueError, INVALID, Condition, cells=cells, match="cells")
     with pytest.raises(TypeError):
         Condition(cells=cells + 0.5)
@@ -389,7 +389,7 @@ def test_lock_of_a_closed_condition_works(condition):
 
 def test_wait_ends_with_the_lock_held_if_the_condition_is_closed_meanwhile(kind):
     lock = kind()
-    condition, told = Condition(lock), []
+    condition, results = Condition(lock), []
     notifier = pickle.loads(pickle.dumps(condition))
 
     def work():
@@ -397,7 +397,7 @@ def test_wait_ends_with_the_lock_held_if_the_condition_is_closed_meanwhile(kind)
             try:
                 condition.wait()
             except ValueError as error:
-                told.append((error.status, lock.locked()))
+                results.append((error.status, lock.locked()))
 
     thread = threading.Thread(target=work)
     thread.start()
@@ -406,7 +406,7 @@ def test_wait_ends_with_the_lock_held_if_the_condition_is_closed_meanwhile(kind)
     with notifier:
         notifier.notify()
     thread.join()
-    assert told == [(CLOSED, True)]
+    assert results == [(CLOSED, True)]
     notifier.close()
 
 

@@ -1,4 +1,4 @@
-"""Conditions through ctypes: every function, and what each refuses."""
+"""The C functions of Condition, called through ctypes: their results and the arguments they refuse."""
 
 import ctypes
 import threading
@@ -45,14 +45,14 @@ def handle():
         yield handle
 
 
-def test_wait_and_notify(handle, lock):
-    told = []
+def test_notify_wakes_a_waiter(handle, lock):
+    results = []
 
     def work():
         owner_died = c_uint32(77)
         LIB.shmkit_lock_acquire(lock, FOREVER, 0, None)
-        told.append((LIB.shmkit_condition_wait(handle, lock, FOREVER, 0, byref(owner_died)), owner_died.value))
-        told.append(LIB.shmkit_lock_release(lock))
+        results.append((LIB.shmkit_condition_wait(handle, lock, FOREVER, 0, byref(owner_died)), owner_died.value))
+        results.append(LIB.shmkit_lock_release(lock))
 
     for notify in (
         lambda: LIB.shmkit_condition_notify(handle, lock, 1),
@@ -65,11 +65,11 @@ def test_wait_and_notify(handle, lock):
         assert notify() == OK
         assert LIB.shmkit_lock_release(lock) == OK
         thread.join()
-    assert told == [(OK, 0), OK] * 2
+    assert results == [(OK, 0), OK] * 2
     assert (info(handle).cells, info(handle).waits, info(handle).notified) == (128, 2, 2)
 
 
-def test_no_time_and_some_time(handle, lock):
+def test_wait_reports_its_timeout_and_refuses_bad_arguments(handle, lock):
     owner_died = c_uint32(77)
     wait = LIB.shmkit_condition_wait
     assert wait(handle, lock, NOWAIT, 0, byref(owner_died)) == NOT_OWNER
@@ -86,7 +86,7 @@ def test_no_time_and_some_time(handle, lock):
     assert LIB.shmkit_lock_release(lock) == OK
 
 
-def test_whose_lock(handle, lock):
+def test_condition_belongs_to_its_first_lock(handle, lock):
     rlock, condition = c_void_p(), c_void_p()
     assert LIB.shmkit_rlock_create(None, None, byref(rlock)) == OK
     assert LIB.shmkit_rlock_acquire(rlock, FOREVER, 0, None) == OK
@@ -103,7 +103,7 @@ def test_whose_lock(handle, lock):
     assert LIB.shmkit_condition_notify(handle, rlock, 1) == CLOSED
 
 
-def test_cells_are_at_most_4096():
+def test_more_than_4096_cells_are_refused():
     made, size = c_void_p(), c_uint64(77)
     assert LIB.shmkit_condition_size(options(cells=5), byref(size)) == OK
     assert size.value == 192
@@ -111,7 +111,7 @@ def test_cells_are_at_most_4096():
     assert LIB.shmkit_condition_create(None, options(cells=4097), byref(made)) == INVALID
 
 
-def test_one_cell(lock):
+def test_wait_fails_if_the_only_cell_is_in_use(lock):
     handle = c_void_p()
     assert LIB.shmkit_condition_create(None, options(cells=1), byref(handle)) == OK
 
@@ -131,5 +131,5 @@ def test_one_cell(lock):
     assert LIB.shmkit_condition_close(handle) == OK
 
 
-def test_a_lock_of_the_python_package_is_the_same_library():
+def test_python_package_uses_the_same_library():
     assert ctypes.CDLL(shmkit.library_path())._handle == LIB._handle

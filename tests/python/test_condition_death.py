@@ -1,4 +1,4 @@
-"""Conditions whose waiters, notifiers and lock's owners are killed or interrupted."""
+"""Conditions whose waiters, notifiers or lock owners are killed or interrupted."""
 
 import os
 import signal
@@ -14,13 +14,13 @@ CLOSED = -2
 
 
 def await_waiters(condition, count):
-    """Wait until so many threads wait."""
+    """Wait until `count` threads wait."""
     wait_until(lambda: condition.stat().waiting >= count)
 
 
 @pytest.fixture
 def waiter(fork):
-    """Return a function that starts a child which waits once, and tells what came of it."""
+    """Return a function that starts a child, which waits once and sends the result."""
 
     def waiter(condition):
         before = condition.stat().waits
@@ -39,7 +39,7 @@ def waiter(fork):
 # --- killed -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_killed_waiter_is_skipped(kind, waiter):
+def test_notify_skips_killed_waiters(kind, waiter):
     condition = Condition(kind())
     dead = [waiter(condition) for _ in range(3)]
     living = waiter(condition)
@@ -51,7 +51,7 @@ def test_a_killed_waiter_is_skipped(kind, waiter):
     assert condition.stat().waiting == 0
 
 
-def test_what_a_killed_waiter_was_sent_goes_to_another(kind, waiter):
+def test_notification_of_a_killed_waiter_wakes_another(kind, waiter):
     condition = Condition(kind())
     victim, other = waiter(condition), waiter(condition)
     with condition:
@@ -61,7 +61,7 @@ def test_what_a_killed_waiter_was_sent_goes_to_another(kind, waiter):
     assert condition.stat().recoveries == 1
 
 
-def test_cells_of_the_dead_are_used_again(kind, waiter):
+def test_cells_of_dead_waiters_are_reused(kind, waiter):
     condition = Condition(kind(), cells=2)
     for _ in range(5):
         for child in (waiter(condition), waiter(condition)):
@@ -70,7 +70,7 @@ def test_cells_of_the_dead_are_used_again(kind, waiter):
             assert condition.wait(0.001) is False
 
 
-def test_the_owner_is_killed_while_somebody_waits(kind, waiter, held):
+def test_waiter_returns_after_the_lock_of_a_killed_owner_is_recovered(kind, waiter, held):
     condition = Condition(kind())
     child = waiter(condition)
     held(condition.lock).kill()
@@ -80,27 +80,27 @@ def test_the_owner_is_killed_while_somebody_waits(kind, waiter, held):
         pass
     with condition.recover() as owner_died:
         assert owner_died
-        # The mark stands as long as this block has not ended, and who waits in it knows of it.
+        # The lock stays inconsistent until this block ends, also after a wait inside the block.
         assert condition.wait(0.001) is False
         assert condition.lock.owner_died
         condition.notify()
-    # When it has the lock all is whole again.
+    # The lock is consistent when the waiter acquires it.
     assert child.receive() == (True, True)
     assert not condition.lock.stat().owner_died
 
 
-def test_the_waiter_is_told_with_the_lock_and_the_mark_stays(kind, fork):
-    condition, told = Condition(kind()), []
+def test_wait_raises_owner_died_with_the_lock_held_and_inconsistent(kind, fork):
+    condition, results = Condition(kind()), []
 
     def work():
         condition.acquire()
         try:
             condition.wait()
         except OwnerDied:
-            told.append((condition.lock.owner, condition.lock.owner_died))
+            results.append((condition.lock.owner, condition.lock.owner_died))
         condition.release()
 
-    def notify_and_stay(child):
+    def notify_and_pause(child):
         with condition:
             condition.notify()
             child.send()
@@ -109,11 +109,11 @@ def test_the_waiter_is_told_with_the_lock_and_the_mark_stays(kind, fork):
     thread = threading.Thread(target=work)
     thread.start()
     await_waiters(condition, 1)
-    owner = fork(notify_and_stay)
+    owner = fork(notify_and_pause)
     owner.receive()
     owner.kill()
     thread.join()
-    assert told == [(os.getpid(), False)]
+    assert results == [(os.getpid(), False)]
     assert condition.lock.stat().owner_died
     with condition.recover() as owner_died:
         assert owner_died
@@ -121,14 +121,14 @@ def test_the_waiter_is_told_with_the_lock_and_the_mark_stays(kind, fork):
         pass
 
 
-def test_who_goes_on_is_told_by_recovered(kind, fork):
-    condition, told = Condition(kind(on_owner_death="recover")), []
+def test_wait_sets_owner_died_with_the_policy_recover(kind, fork):
+    condition, results = Condition(kind(on_owner_death="recover")), []
 
     def work():
         with condition:
-            told.append((condition.wait(), condition.lock.owner_died))
+            results.append((condition.wait(), condition.lock.owner_died))
 
-    def notify_and_stay(child):
+    def notify_and_pause(child):
         with condition:
             condition.notify()
             child.send()
@@ -137,16 +137,16 @@ def test_who_goes_on_is_told_by_recovered(kind, fork):
     thread = threading.Thread(target=work)
     thread.start()
     await_waiters(condition, 1)
-    owner = fork(notify_and_stay)
+    owner = fork(notify_and_pause)
     owner.receive()
     owner.kill()
     thread.join()
-    assert told == [(True, True)]
-    # Its block has ended well.
+    assert results == [(True, True)]
+    # The block of the waiter ended without an exception.
     assert not condition.lock.stat().owner_died
 
 
-def test_a_stopped_waiter_keeps_what_it_was_sent(kind, waiter):
+def test_stopped_waiter_keeps_its_notification(kind, waiter):
     condition = Condition(kind())
     stopped, other = waiter(condition), waiter(condition)
     os.kill(stopped.pid, signal.SIGSTOP)
@@ -176,8 +176,8 @@ def interrupt(number=signal.SIGINT):
 
 
 @pytest.mark.parametrize("kind_name", ["Lock", "RLock"])
-def test_who_is_interrupted_leaves_its_notification_to_another(run, kind_name):
-    """Notified and interrupted at one moment: one of the two returns, whichever it is, and nothing is lost."""
+def test_notification_of_an_interrupted_waiter_wakes_another(run, kind_name):
+    """If a waiter is notified and interrupted at once, it or the other waiter takes the notification."""
     code = """
 class Alarm(Exception):
     pass
@@ -185,7 +185,7 @@ def handler(*_):
     raise Alarm
 signal.signal(signal.SIGUSR1, handler)
 done = []
-def patient():
+def wait():
     with condition:
         done.append(condition.wait())
 for round in range(60):
@@ -198,16 +198,16 @@ for round in range(60):
         time.sleep(round % 6 / 1000)
         lock.release()
     before, timeouts = len(done), condition.stat().timeouts
-    other = threading.Thread(target=patient)
+    other = threading.Thread(target=wait)
     try:
         with condition:
             other.start()
-            # The main thread has waited longer, so that it is notified.
+            # The main thread has waited longest, so the notification is for it.
             notifier = threading.Thread(target=both)
             notifier.start()
             condition.wait()
     except Alarm:
-        pass  # it may come just after wait has returned
+        pass  # the signal may arrive just after wait() returned
     notifier.join()
     if condition.stat().timeouts == timeouts:
         with condition:
@@ -221,27 +221,27 @@ print("done")
     assert not out.err or "Alarm" in out.err
 
 
-def test_closing_the_lock_while_somebody_waits(kind):
+def test_wait_fails_if_the_lock_is_closed_meanwhile(kind):
     lock = kind()
-    condition, told = Condition(lock), []
+    condition, results = Condition(lock), []
 
     def work():
         with condition:
             try:
                 condition.wait(0.2)
             finally:
-                told.append("ended")
+                results.append("ended")
 
-    def ignoring():
+    def work_and_catch():
         try:
             work()
         except ValueError as error:
-            told.append(error.status)
+            results.append(error.status)
 
-    thread = threading.Thread(target=ignoring)
+    thread = threading.Thread(target=work_and_catch)
     thread.start()
     await_waiters(condition, 1)
     lock.close()
     thread.join()
-    assert told == ["ended", CLOSED]
+    assert results == ["ended", CLOSED]
     refused(ValueError, CLOSED, condition.wait)

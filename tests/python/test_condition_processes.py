@@ -1,4 +1,4 @@
-"""Conditions in other processes: as arguments, by a pipe, with their locks."""
+"""Conditions that are passed to other processes with their locks, as arguments and through pipes."""
 
 import multiprocessing
 import pickle
@@ -19,14 +19,14 @@ def waited(condition):
 
 
 @pytest.mark.parametrize("kind_name", ["Lock", "RLock"])
-def test_process_that_gets_it_as_an_argument_waits_in_it(run, kind_name):
+def test_spawned_process_waits(run, kind_name):
     code = """
 import multiprocessing, sys, time
 import shmkit
 
-def work(condition, told):
+def work(condition, connection):
     with condition:
-        told.send(condition.wait())
+        connection.send(condition.wait())
 
 if __name__ == "__main__":
     condition, context = shmkit.Condition(getattr(shmkit, sys.argv[1])()), multiprocessing.get_context("spawn")
@@ -44,7 +44,7 @@ if __name__ == "__main__":
     assert run(code, kind_name).out == "True\n0\n"
 
 
-def test_to_a_process_that_runs_already(kind, fork):
+def test_running_process_receives_a_condition(kind, fork):
     here, there = multiprocessing.Pipe()
 
     def work(child):
@@ -52,7 +52,7 @@ def test_to_a_process_that_runs_already(kind, fork):
         child.send(waited(condition))
 
     child = fork(work)
-    # Made after the fork: the child has neither.
+    # Created after the fork: the child has neither the condition nor its lock.
     condition = Condition(kind())
     here.send_bytes(pickle.dumps(condition))
     wait_until(lambda: condition.stat().waiting)
@@ -64,7 +64,7 @@ def test_to_a_process_that_runs_already(kind, fork):
     there.close()
 
 
-def test_lock_and_cells_travel(kind):
+def test_pickle_keeps_lock_and_cells(kind):
     condition = Condition(kind(on_owner_death="recover"), cells=7)
     same = pickle.loads(pickle.dumps(condition))
     assert type(same.lock) is kind
@@ -75,7 +75,7 @@ def test_lock_and_cells_travel(kind):
     same.close()
 
 
-def test_a_lock_that_two_conditions_share_stays_one():
+def test_pickle_keeps_the_lock_that_two_conditions_share():
     lock = RLock()
     one, other = pickle.loads(pickle.dumps((Condition(lock), Condition(lock))))
     assert one.lock is other.lock

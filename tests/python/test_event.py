@@ -1,4 +1,4 @@
-"""Events: who goes on when, and what is told of them. Other processes: test_event_processes.py."""
+"""Events: set, clear, wait and stat(). test_event_processes.py tests other processes."""
 
 import math
 import multiprocessing
@@ -19,12 +19,12 @@ PLACES = ["unnamed", "named", "placed"]
 
 @pytest.fixture(params=PLACES)
 def event(request, make):
-    """Return an event in each place."""
+    """Return an event at each place."""
     return make(Event, request.param)
 
 
 def waiting(event, fork, timeout=None):
-    """Return a child that sleeps until the event is set, and then says what wait() has returned."""
+    """Return a child that blocks in wait() until the event is set, and then sends the result."""
     before = event.stat().waits
     child = fork(lambda child: child.send(event.wait(timeout)))
     wait_until(lambda: event.stat().waits > before)
@@ -34,7 +34,7 @@ def waiting(event, fork, timeout=None):
 # --- set, clear, wait -------------------------------------------------------------------------------------------------
 
 
-def test_set_and_clear(event):
+def test_wait_returns_whether_the_event_is_set(event):
     for round_ in range(1, 4):
         assert event.is_set() is False
         assert event.wait(0) is False
@@ -49,7 +49,7 @@ def test_set_and_clear(event):
         event.clear()
 
 
-def test_processes_go_on_together(event, fork):
+def test_set_wakes_all_waiting_processes(event, fork):
     children = [waiting(event, fork) for _ in range(3)]
     event.set()
     assert [child.receive() for child in children] == [True] * 3
@@ -57,7 +57,7 @@ def test_processes_go_on_together(event, fork):
         child.end()
 
 
-def test_set_and_clear_lets_all_go_on_who_had_begun_to_wait(event, fork):
+def test_set_wakes_all_waiters_even_if_clear_follows(event, fork):
     for _ in range(10):
         children = [waiting(event, fork, 60) for _ in range(2)]
         event.set()
@@ -66,7 +66,7 @@ def test_set_and_clear_lets_all_go_on_who_had_begun_to_wait(event, fork):
     assert event.stat() == (False, 10, 20)
 
 
-def test_threads_and_other_handles(event):
+def test_set_wakes_threads_that_wait_on_another_handle(event):
     got, same = [], pickle.loads(pickle.dumps(event))
     threads = [threading.Thread(target=lambda: got.append(same.wait())) for _ in range(3)]
     for thread in threads:
@@ -80,7 +80,7 @@ def test_threads_and_other_handles(event):
     same.close()
 
 
-def test_it_is_as_that_of_multiprocessing(event):
+def test_calls_return_the_results_of_multiprocessing(event):
     theirs = multiprocessing.Event()
     for call in (
         lambda one: one.is_set(),
@@ -101,8 +101,8 @@ def test_it_is_as_that_of_multiprocessing(event):
         assert call(event) is call(theirs)
 
 
-def test_a_killed_waiter_holds_up_nobody(event, fork):
-    """With multiprocessing.Event the set() of this test waits for ever."""
+def test_killed_waiters_do_not_block_set(event, fork):
+    """With multiprocessing.Event the set() of this test blocks forever."""
     dying, living = [waiting(event, fork) for _ in range(3)], waiting(event, fork)
     for child in dying:
         child.kill()
@@ -132,8 +132,8 @@ def test_infinite_timeout_never_expires(fork, timeout):
 
 def test_invalid_timeouts_are_refused():
     event = Event()
-    for happened in (False, True):
-        if happened:
+    for already_set in (False, True):
+        if already_set:
             event.set()
         for bad in ("1", b"1", [1], (), 1j, object(), {}):
             with pytest.raises(TypeError):
@@ -149,14 +149,14 @@ def test_wait_times_out_after_its_timeout():
     for timeout in (0.03, 0.1):
         clock = os.times().elapsed
         assert event.wait(timeout) is False
-        assert os.times().elapsed - clock >= timeout - 0.02  # it counts in hundredths
+        assert os.times().elapsed - clock >= timeout - 0.02  # this clock counts hundredths of a second
     event.close()
 
 
-# --- what is told of it -----------------------------------------------------------------------------------------------
+# --- stat and repr ----------------------------------------------------------------------------------------------------
 
 
-def test_stat(event, fork):
+def test_stat_reports_state_and_counts(event, fork):
     assert type(event.stat()) is EventInfo
     assert event.stat() == (False, 0, 0)
     event.set()
@@ -171,7 +171,7 @@ def test_stat(event, fork):
         assert f"{field} : " in EventInfo.__doc__
 
 
-def test_repr(make, managed, name):
+def test_repr_shows_the_state(make, managed, name):
     event, named = make(Event), make(Event, "named")
     placed = Event(segment=managed, offset=64)
     assert repr(event) == "<Event unnamed unset>"
@@ -184,7 +184,7 @@ def test_repr(make, managed, name):
     assert repr(event) == "<Event closed>"
 
 
-def test_every_word_is_set_or_clear(managed):
+def test_every_stored_value_is_set_or_clear(managed):
     event = Event(segment=managed, offset=0)
     for word in (0, 1, 2, 3, 2**64 - 1, 2**64 - 2, 2**63):
         struct.pack_into("=Q", managed.buf, 8, word)

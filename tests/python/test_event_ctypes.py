@@ -1,4 +1,4 @@
-"""Events through ctypes: every function, and what each refuses."""
+"""The C functions of Event, called through ctypes: their results and the arguments they refuse."""
 
 from ctypes import c_uint32
 
@@ -20,7 +20,7 @@ def handle():
         yield handle
 
 
-def test_set_clear_wait(handle):
+def test_set_and_clear_change_the_result_of_a_wait(handle):
     assert got(LIB.shmkit_event_is_set, handle, c_uint32) == 0
     assert LIB.shmkit_event_wait(handle, NOWAIT, 0) == WOULD_BLOCK
     assert LIB.shmkit_event_wait(handle, 1_000_000, INTERRUPTIBLE) == TIMEOUT
@@ -28,13 +28,13 @@ def test_set_clear_wait(handle):
     assert LIB.shmkit_event_set(handle) == OK
     assert got(LIB.shmkit_event_is_set, handle, c_uint32) == 1
     assert LIB.shmkit_event_wait(handle, FOREVER, 0) == OK
-    told = info(handle)
-    assert (told.flags, told.sets, told.waits) == (SET, 1, 1)
+    known = info(handle)
+    assert (known.flags, known.sets, known.waits) == (SET, 1, 1)
     assert LIB.shmkit_event_clear(handle) == OK
     assert (got(LIB.shmkit_event_is_set, handle, c_uint32), info(handle).flags) == (0, 0)
 
 
-def test_between_processes(handle, fork):
+def test_set_wakes_another_process(handle, fork):
     child = fork(lambda child: child.send(LIB.shmkit_event_wait(handle, FOREVER, 0)))
     while not info(handle).waits:
         pass

@@ -1,4 +1,4 @@
-"""Events in other processes."""
+"""Events that are passed to other processes."""
 
 PREFACE = """
 import multiprocessing
@@ -6,7 +6,7 @@ from shmkit import Event
 """
 
 
-def test_event_that_a_running_process_receives_wakes_it(run):
+def test_running_process_waits_for_events_that_it_receives(run):
     code = """
 def work(connection):
     while True:

@@ -1,4 +1,4 @@
-"""Locks of both classes where they are alike: acquire and release, what is told of them, options, statuses."""
+"""Behaviour that Lock and RLock share: acquire, release, stat(), options and statuses."""
 
 import math
 import multiprocessing
@@ -13,13 +13,13 @@ from conftest import refused
 from shmkit import Lock, RLock
 
 INVALID, CLOSED, NOT_OWNER, PARTICIPANTS = -1, -2, -13, -19
-TIMEOUT, INTERRUPTED, DETACHED = -10, -12, -20
+TIMEOUT, INTERRUPTED, LIVENESS_UNKNOWN = -10, -12, -20
 
 
 # --- acquire and release ----------------------------------------------------------------------------------------------
 
 
-def test_one_at_a_time(lock, fork):
+def test_one_process_at_a_time_holds_the_lock(lock, fork):
     assert lock.acquire() is True
     assert lock.locked()
     assert lock.owner == os.getpid()
@@ -43,7 +43,7 @@ def test_one_at_a_time(lock, fork):
     other.end()
 
 
-def test_as_a_context_manager(lock):
+def test_block_holds_the_lock_until_its_end(lock):
     with lock as entered:
         assert entered is True
         assert lock.locked()
@@ -53,7 +53,7 @@ def test_as_a_context_manager(lock):
     assert not lock.locked()
 
 
-def test_the_signatures_are_those_of_multiprocessing(kind):
+def test_acquire_accepts_the_arguments_of_multiprocessing(kind):
     ours, theirs = kind(), getattr(multiprocessing, kind.__name__)()
     for arguments, how in [
         ((), {}),
@@ -124,11 +124,11 @@ def test_acquire_times_out_after_its_timeout(kind, held):
     for timeout in (0.03, 0.1):
         clock = os.times().elapsed
         assert lock.acquire(True, timeout) is False
-        assert os.times().elapsed - clock >= timeout - 0.02  # it counts in hundredths
+        assert os.times().elapsed - clock >= timeout - 0.02  # this clock counts hundredths of a second
     lock.close()
 
 
-def test_release_of_what_is_not_held(lock, fork):
+def test_release_fails_if_this_process_does_not_hold_the_lock(lock, fork):
     refused(shmkit.NotOwner, NOT_OWNER, lock.release)
     lock.acquire()
     lock.release()
@@ -149,13 +149,13 @@ def test_release_of_what_is_not_held(lock, fork):
     lock.release()
 
 
-def test_leaving_a_block_whose_lock_was_given_back(lock):
+def test_block_whose_lock_was_released_inside_raises_at_its_end(lock):
     with pytest.raises(shmkit.NotOwner), lock:
         lock.release()
     assert not lock.locked()
 
 
-def test_a_transferable_lock(make, held, fork):
+def test_any_process_may_release_a_transferable_lock(make, held, fork):
     for place in ("unnamed", "named"):
         lock = make(Lock, place, transferable=True)
         assert lock.transferable
@@ -175,7 +175,7 @@ def test_a_transferable_lock(make, held, fork):
         del child
 
 
-def test_a_lock_is_not_recursive(make, held):
+def test_owner_of_a_lock_cannot_acquire_it_again(make, held):
     lock = make(Lock)
     lock.acquire()
     assert lock.acquire(False) is False
@@ -183,10 +183,10 @@ def test_a_lock_is_not_recursive(make, held):
     lock.release()
 
 
-# --- what is told of it -----------------------------------------------------------------------------------------------
+# --- stat -------------------------------------------------------------------------------------------------------------
 
 
-def test_stat(lock, held):
+def test_stat_reports_owner_and_counts(lock, held):
     info = lock.stat()
     assert type(info) is shmkit.LockInfo
     assert info == (False, None, None, None, False, False, 0, 0, 0, None)
@@ -211,7 +211,7 @@ def test_stat(lock, held):
     assert (info.acquisitions, info.contended, info.recoveries, info.contended_since) == (3, 1, 0, None)
 
 
-def test_every_field_is_documented():
+def test_every_field_of_lock_info_is_documented():
     for field in shmkit.LockInfo._fields:
         assert f"{field} : " in shmkit.LockInfo.__doc__
 
@@ -224,7 +224,7 @@ def test_unknown_policy_is_refused(kind, policy):
     refused(ValueError, INVALID, kind, on_owner_death=policy, match="on_owner_death")
 
 
-def test_recursive_lock_is_not_made_transferable():
+def test_rlock_cannot_be_transferable():
     with pytest.raises(TypeError):
         RLock(transferable=True)
 
@@ -235,12 +235,12 @@ def test_new_lock_is_free(kind):
     lock.close()
 
 
-def test_impossible_owner_is_dead(managed):
+def test_owner_that_cannot_exist_counts_as_dead(managed):
     lock = Lock(segment=managed, offset=64)
     managed.view("Q")[9:16] = memoryview(b"\xff" * 56).cast("Q")
     assert lock.stat().held
     assert lock.owner is None
-    with pytest.raises((shmkit.OwnerDied, shmkit.Corrupt)):  # whose it is said to be has never lived
+    with pytest.raises((shmkit.OwnerDied, shmkit.Corrupt)):  # the stored owner has never existed
         lock.acquire()
     with lock.recover():
         assert lock.owner == os.getpid()
@@ -249,11 +249,11 @@ def test_impossible_owner_is_dead(managed):
     lock.close()
 
 
-def test_transferable_is_kept(name, managed):
+def test_existing_lock_keeps_its_transferable_option(name, managed):
     with closing(Lock(name, transferable=True)) as lock:
         assert lock.transferable
         refused(ValueError, INVALID, Lock, name, match="create=False")
-        with closing(Lock(name, create=False)) as same:  # for what it is
+        with closing(Lock(name, create=False)) as same:  # create=False accepts the lock as it is
             assert same.transferable
         lock.unlink()
     with closing(Lock(segment=managed, offset=0)) as lock:
@@ -261,19 +261,19 @@ def test_transferable_is_kept(name, managed):
         refused(ValueError, INVALID, Lock, segment=managed, offset=0, transferable=True)
 
 
-def test_lock_of_another_user_excludes(kind, name, as_other_user):
+def test_lock_of_another_user_excludes_other_processes(kind, name, as_other_user):
     code = f"""
         import sys
         from shmkit import Lock, RLock
         become_other_user()
         mine = {kind.__name__}(sys.argv[1], mode=0o666)
-        print("made", flush=True)
+        print("created", flush=True)
         sys.stdin.read(1)
         print(mine.owner == int(sys.argv[2]), mine.acquire(False))
         mine.unlink()
     """
     with as_other_user.start(code, name, os.getpid()) as process:
-        assert process.stdout.readline() == "made\n"
+        assert process.stdout.readline() == "created\n"
         with closing(kind(name, trust=True)) as theirs, theirs:
             assert process.communicate("x") == ("True False\n", "")
 
@@ -296,21 +296,21 @@ def test_more_processes_than_participants_are_refused(kind, name, fork):
 # --- statuses ---------------------------------------------------------------------------------------------------------
 
 
-def test_release_without_the_lock_is_not_owner(lock):
+def test_release_without_the_lock_raises_not_owner(lock):
     refused(shmkit.NotOwner, NOT_OWNER, lock.release)
     refused(shmkit.NotOwner, NOT_OWNER, lock.mark_consistent)
 
 
-def test_acquire_returns_false_and_recover_raises_when_time_is_over(lock, held):
-    """Acquire says False; only recover(), which has nothing to return, raises."""
+def test_acquire_returns_false_and_recover_raises_after_the_timeout(lock, held):
+    """acquire() returns False. recover() has no such result, so it raises TimeoutError."""
     held(lock)
-    assert lock.acquire(False) is False  # WOULD_BLOCK, which nobody sees
+    assert lock.acquire(False) is False  # status WOULD_BLOCK, which Python does not report
     assert lock.acquire(timeout=0.01) is False
     refused(TimeoutError, TIMEOUT, lock.recover(0).__enter__)
     refused(TimeoutError, TIMEOUT, lock.recover(0.01).__enter__)
 
 
-def test_hook_of_a_c_caller_ends_a_wait(run, kind):
+def test_interrupt_hook_of_a_c_caller_ends_a_wait(run, kind):
     out = run(f"""
         import ctypes, os, shmkit
         library = ctypes.CDLL(shmkit.library_path())
@@ -330,8 +330,8 @@ def test_hook_of_a_c_caller_ends_a_wait(run, kind):
     assert out == f"{INTERRUPTED}\nTrue\n"
 
 
-def test_owner_whose_file_cannot_be_opened_is_not_known_to_live(run, kind, name):
-    """After closefrom() and without a name no way leads to the file: an acquire that would have to wait says so."""
+def test_acquire_fails_if_the_liveness_of_the_owner_is_unknown(run, kind, name):
+    """After closefrom() the file of an unlinked lock cannot be opened, so an acquire that would wait fails."""
     code = f"""
         import os, sys
         from shmkit import Lock, RLock, ShmkitError
@@ -355,13 +355,13 @@ def test_owner_whose_file_cannot_be_opened_is_not_known_to_live(run, kind, name)
     """
     with run.start(code, name) as process:
         out, err = process.communicate("x", timeout=60)
-    assert (out, err) == (f"ShmkitError {DETACHED} True\n" * 2, "")
+    assert (out, err) == (f"ShmkitError {LIVENESS_UNKNOWN} True\n" * 2, "")
 
 
 # --- close ------------------------------------------------------------------------------------------------------------
 
 
-def test_the_common_base_is_a_closed_lock(kind):
+def test_common_base_class_is_a_closed_lock(kind):
     base = kind.__base__()
     refused(ValueError, CLOSED, base.acquire)
     refused(ValueError, CLOSED, lambda: base.acquire(True, 0.1))
@@ -373,7 +373,7 @@ def test_the_common_base_is_a_closed_lock(kind):
     base.close()
 
 
-def test_closing_one_of_two_handles_keeps_it_held(kind, name):
+def test_closing_one_of_two_handles_keeps_the_lock_held(kind, name):
     one, other = kind(name), kind(name)
     one.acquire()
     one.close()
@@ -384,7 +384,7 @@ def test_closing_one_of_two_handles_keeps_it_held(kind, name):
     other.close()
 
 
-def test_the_classes():
+def test_base_classes_of_errors_and_locks():
     assert issubclass(shmkit.NotOwner, RuntimeError)
     assert issubclass(shmkit.NotOwner, AssertionError)
     assert issubclass(shmkit.OwnerDied, shmkit.ShmkitError)

@@ -1,4 +1,4 @@
-"""Locks through ctypes: every function of both kinds, and what each refuses."""
+"""The C functions of Lock and RLock, called through ctypes: their results and the arguments they refuse."""
 
 import ctypes
 import os
@@ -29,7 +29,7 @@ TRANSFERABLE, HELD, OWNER_DIED = 0x10000, 0x40000, 0x80000
 
 @pytest.fixture(params=["lock", "rlock"])
 def calls(request):
-    """Return the functions of each kind."""
+    """Return the functions of each lock class."""
     return Calls(request.param)
 
 
@@ -40,7 +40,7 @@ def handle(calls):
         yield handle
 
 
-def test_acquire_and_release(calls, handle):
+def test_acquire_and_release_change_the_info(calls, handle):
     owner_died = c_uint32(77)
     assert calls.acquire(handle, FOREVER, 0, byref(owner_died)) == OK
     assert owner_died.value == 0
@@ -59,7 +59,7 @@ def test_acquire_and_release(calls, handle):
     assert calls.acquire(handle, (1 << 63) - 1, 0, None) == OK
 
 
-def test_held_by_another_process(calls, handle, fork):
+def test_lock_of_another_process_is_acquired_after_its_death(calls, handle, fork):
     def work(child):
         child.send(calls.acquire(handle, FOREVER, INTERRUPTIBLE, None))
         child.pause()
@@ -87,7 +87,7 @@ def test_held_by_another_process(calls, handle, fork):
     assert (info.flags, info.recoveries) == (0, 1)
 
 
-def test_depth():
+def test_depth_counts_the_acquisitions_of_an_rlock():
     handle, depth = c_void_p(), c_uint64(77)
     assert LIB.shmkit_rlock_create(None, None, byref(handle)) == OK
     for expected in (1, 2, 3):
@@ -103,7 +103,7 @@ def test_depth():
     assert LIB.shmkit_rlock_depth(handle, byref(depth)) == CLOSED
 
 
-def test_the_built_in_lock(name):
+def test_built_in_lock_needs_a_managed_segment(name):
     with shmkit.SharedMemory(name, create=True, size=100, managed=True) as shm:
         segment, lock = c_void_p(), c_void_p()
         assert LIB.shmkit_segment_open(name.encode(), 0, None, byref(segment)) == OK
@@ -119,7 +119,7 @@ def test_the_built_in_lock(name):
     assert LIB.shmkit_segment_close(plain) == OK
 
 
-def test_transferable(fork):
+def test_any_process_may_release_a_transferable_lock(fork):
     handle = c_void_p()
     assert LIB.shmkit_lock_create(None, Calls("lock").options(flags=TRANSFERABLE), byref(handle)) == OK
     assert Calls("lock").info(handle).flags == TRANSFERABLE

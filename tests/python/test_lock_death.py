@@ -1,4 +1,4 @@
-"""The holder of a lock dies, in every way there is, alone or while others wait: the next one gets it and knows."""
+"""If the owner of a lock dies in any way, with or without waiters, the next process acquires it and sees owner died."""
 
 import os
 import signal
@@ -10,10 +10,10 @@ from child import wait_until
 from conftest import leave_dead
 from shmkit import Lock, OwnerDied, SharedMemory
 
-# --- ways to die ------------------------------------------------------------------------------------------------------
+# --- how an owner ends ------------------------------------------------------------------------------------------------
 
 
-WAYS = {
+ENDINGS = {
     "SIGKILL": "os.kill(os.getpid(), signal.SIGKILL)",
     "SIGTERM": "os.kill(os.getpid(), signal.SIGTERM)",
     "SIGSEGV": "os.kill(os.getpid(), signal.SIGSEGV)",
@@ -26,8 +26,8 @@ WAYS = {
 }
 
 
-@pytest.mark.parametrize("way", WAYS)
-def test_ways_to_die(run, kind, name, way):
+@pytest.mark.parametrize("ending", ENDINGS)
+def test_acquire_raises_owner_died_after_any_end_of_the_owner(run, kind, name, ending):
     lock = kind(name)
     code = f"""
         import faulthandler, os, resource, signal, sys, threading
@@ -36,7 +36,7 @@ def test_ways_to_die(run, kind, name, way):
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
         lock = {kind.__name__}(sys.argv[1])
         lock.acquire()
-        {WAYS[way]}
+        {ENDINGS[ending]}
     """
     run(code, name, status=None)
     with pytest.raises(OwnerDied):
@@ -47,7 +47,7 @@ def test_ways_to_die(run, kind, name, way):
     lock.close()
 
 
-def test_closing_while_holding_is_dying(kind, name, fork):
+def test_owner_that_closes_the_lock_counts_as_dead(kind, name, fork):
     lock = kind(name)
 
     def work(child):
@@ -66,7 +66,7 @@ def test_closing_while_holding_is_dying(kind, name, fork):
     lock.close()
 
 
-def test_closing_the_segment_while_holding_is_dying(name, fork):
+def test_owner_that_closes_the_segment_counts_as_dead(name, fork):
     with SharedMemory(name, create=True, size=100, managed=True) as shm:
 
         def work(child):
@@ -85,7 +85,7 @@ def test_closing_the_segment_while_holding_is_dying(name, fork):
         shm.unlink()
 
 
-def test_a_view_keeps_the_holder_of_a_built_in_lock_alive(name, fork):
+def test_owner_of_a_built_in_lock_is_alive_while_a_view_is_open(name, fork):
     with SharedMemory(name, create=True, size=100, managed=True) as shm:
 
         def work(child):
@@ -111,7 +111,7 @@ def test_a_view_keeps_the_holder_of_a_built_in_lock_alive(name, fork):
         shm.unlink()
 
 
-def test_a_holder_whose_parent_is_gone(kind, name, run):
+def test_owner_counts_as_dead_although_its_child_runs(kind, name, run):
     lock = kind(name)
     code = f"""
         import os, sys
@@ -121,10 +121,10 @@ def test_a_holder_whose_parent_is_gone(kind, name, run):
         read, write = os.pipe()
         if os.fork() == 0:
             os.close(write)
-            os.read(read, 1)  # until the parent has gone
+            os.read(read, 1)  # until the parent is dead
             status = 0 if not lock.acquire(False) else 1
     """
-    # The child holds nothing of its parent's, so that the parent is dead although the child may still run.
+    # A forked child does not hold the locks of its parent. The owner is dead even while the child runs.
     with run.start(code, name) as process:
         process.wait()
         with lock.recover(60) as owner_died:
@@ -134,7 +134,7 @@ def test_a_holder_whose_parent_is_gone(kind, name, run):
     lock.close()
 
 
-def test_a_stopped_holder_is_alive(make, kind, place, held):
+def test_stopped_owner_counts_as_live(make, kind, place, held):
     lock = make(kind, place)
     child = held(lock)
     os.kill(child.pid, signal.SIGSTOP)
@@ -149,7 +149,7 @@ def test_a_stopped_holder_is_alive(make, kind, place, held):
     child.end()
 
 
-def test_a_zombie_is_dead(make, kind, place, held):
+def test_zombie_counts_as_dead(make, kind, place, held):
     lock = make(kind, place)
     child = held(lock)
     os.kill(child.pid, signal.SIGKILL)
@@ -159,10 +159,10 @@ def test_a_zombie_is_dead(make, kind, place, held):
     child.end(-signal.SIGKILL)
 
 
-# --- somebody waits meanwhile -----------------------------------------------------------------------------------------
+# --- deaths while others wait -----------------------------------------------------------------------------------------
 
 
-def test_a_waiting_one_gets_it(make, kind, place, held):
+def test_waiter_acquires_the_lock_after_the_death_of_the_owner(make, kind, place, held):
     lock = make(kind, place, on_owner_death="recover")
     child, got = held(lock), []
 
@@ -180,7 +180,7 @@ def test_a_waiting_one_gets_it(make, kind, place, held):
     assert (info.held, info.owner_died, info.recoveries, info.contended) == (False, False, 1, 1)
 
 
-def test_a_waiting_one_is_told(make, kind, place, held):
+def test_every_waiter_raises_owner_died(make, kind, place, held):
     lock = make(kind, place)
     child, got = held(lock), []
 
@@ -201,7 +201,7 @@ def test_a_waiting_one_is_told(make, kind, place, held):
     assert not lock.locked()
 
 
-def test_several_waiting_processes_get_it_one_after_the_other(make, kind, place, held, fork):
+def test_waiting_processes_acquire_the_lock_in_turn_after_a_death(make, kind, place, held, fork):
     lock = make(kind, place, on_owner_death="recover")
     with SharedMemory(create=True, size=8, anonymous=True) as shm:
         count = shm.view("q")
@@ -219,15 +219,15 @@ def test_several_waiting_processes_get_it_one_after_the_other(make, kind, place,
             assert waiter.receive() == "waits"
         wait_until(lambda: lock.stat().contended_since)
         holder.kill()
-        told = sorted((waiter.receive() for waiter in waiters), key=lambda seen: seen[1])
+        results = sorted((waiter.receive() for waiter in waiters), key=lambda seen: seen[1])
         for waiter in waiters:
             waiter.end()
-        assert told == [(number == 0, number) for number in range(5)]
+        assert results == [(number == 0, number) for number in range(5)]
         assert not lock.locked()
         count.release()
 
 
-def test_a_killed_waiter_harms_nobody(make, kind, place, held, fork):
+def test_killed_waiters_do_not_affect_the_lock(make, kind, place, held, fork):
     lock = make(kind, place)
     holder = held(lock)
 
@@ -252,7 +252,7 @@ def test_a_killed_waiter_harms_nobody(make, kind, place, held, fork):
     assert lock.stat().recoveries == 0
 
 
-def test_many_deaths(make, kind, place, held):
+def test_every_death_is_reported_and_counted(make, kind, place, held):
     lock = make(kind, place, on_owner_death="recover")
     for number in range(1, 31):
         leave_dead(lock, held)
@@ -263,8 +263,8 @@ def test_many_deaths(make, kind, place, held):
         assert not lock.owner_died
 
 
-def test_a_dead_participant_leaves_room(kind, name, held, fork):
-    # Two at a time: this process, and one child after the other.
+def test_dead_participant_frees_its_slot(kind, name, held, fork):
+    # At most two participants at a time: this process and one child after another.
     lock = kind(name, participants=2, on_owner_death="recover")
     lock.acquire()
     lock.release()
@@ -276,10 +276,10 @@ def test_a_dead_participant_leaves_room(kind, name, held, fork):
     lock.close()
 
 
-def test_a_transferable_lock_of_the_dead(make, held):
+def test_transferable_lock_of_a_dead_owner_can_be_released(make, held):
     lock = make(Lock, "named", transferable=True)
     leave_dead(lock, held)
-    lock.release()  # any process may
+    lock.release()  # any process may release it
     assert not lock.locked()
     with pytest.raises((shmkit.NotOwner, RuntimeError)):
         lock.release()

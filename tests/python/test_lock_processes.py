@@ -1,4 +1,4 @@
-"""Locks travel to other processes: by fork, spawn, forkserver, queues and pipes, whatever they stand in."""
+"""Locks that are passed to other processes by fork, spawn, forkserver, queues and pipes, from every place."""
 
 import pickle
 
@@ -8,7 +8,7 @@ from shmkit import Lock, OwnerDied, SharedMemory
 
 METHODS = ["fork", "spawn", "forkserver"]
 
-# Every snippet here begins with this. `make(which, name)` makes a lock; what has a name is gone at the end.
+# Every snippet begins with these lines. `make(which, name)` creates a lock and removes its name at the end.
 PREFACE = """
 import contextlib, multiprocessing, os, pickle, resource, sys
 import shmkit
@@ -44,7 +44,7 @@ def descriptors():
 
 @pytest.mark.parametrize("which", ["Lock-unnamed", "RLock-placed", "Lock-named"])
 @pytest.mark.parametrize("method", METHODS)
-def test_to_a_pool(run, name, method, which):
+def test_workers_of_a_pool_exclude_each_other(run, name, method, which):
     code = """
 def start(given, segment):
     global lock, shm
@@ -70,7 +70,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("which", ["Lock-unnamed", "RLock-unnamed", "Lock-placed"])
 @pytest.mark.parametrize("method", METHODS)
-def test_a_child_hands_it_on_to_a_grandchild(run, name, method, which):
+def test_child_passes_the_lock_to_a_grandchild(run, name, method, which):
     code = """
 def grandchild(lock, queue):
     queue.put((lock.acquire(False), lock.acquire(), lock.owner == os.getpid()))
@@ -101,8 +101,8 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
-def test_it_comes_back_as_the_same_lock(run, method):
-    """A child pickles what it was handed; and the arena of the sender is opened once, whatever comes from it."""
+def test_locks_sent_back_are_the_same_locks(run, method):
+    """A child can pickle the locks that it received. It opens the arena of the sender once, for all locks in it."""
     code = """
 def work(locks, queue, arrived):
     before = descriptors()
@@ -127,7 +127,7 @@ if __name__ == "__main__":
 
 @pytest.mark.parametrize("method", ["spawn", "forkserver"])
 @pytest.mark.parametrize("kind_name", ["Lock", "RLock"])
-def test_five_thousand_of_which_a_child_gets_a_thousand(run, method, kind_name):
+def test_child_uses_a_thousand_locks_with_few_descriptors(run, method, kind_name):
     code = """
 def work(locks, queue):
     counted = descriptors()
@@ -156,12 +156,12 @@ if __name__ == "__main__":
     queue = context.SimpleQueue()
     empty = context.Process(target=work, args=([], queue))
     empty.start()
-    least = queue.get()[0]
+    baseline = queue.get()[0]
     queue.get()
     process = context.Process(target=work, args=(given, queue))
     process.start()
     counted, taken, owns = queue.get()
-    print(counted - least <= 3, len(taken), taken == 500 * [True, False], owns)
+    print(counted - baseline <= 3, len(taken), taken == 500 * [True, False], owns)
     for lock in given[1::2]:
         lock.release()
     print(queue.get())
@@ -174,8 +174,8 @@ if __name__ == "__main__":
     assert out.splitlines()[1:] == ["True 1000 True True", "True", "0 True {0}"]
 
 
-def test_from_a_process_that_others_may_not_look_into(as_other_user):
-    # Its /proc/PID/fd belongs to root, so the resource sharer of multiprocessing serves the descriptor.
+def test_lock_of_a_process_that_is_not_dumpable_can_be_sent(as_other_user):
+    # /proc/PID/fd of such a process belongs to root, so the resource sharer of multiprocessing sends the descriptor.
     code = """
         import ctypes, multiprocessing, multiprocessing.resource_sharer, os
         from shmkit import Lock
@@ -207,7 +207,7 @@ def test_from_a_process_that_others_may_not_look_into(as_other_user):
     assert as_other_user(code).out == "False\nTrue\n0\n"
 
 
-def test_the_receiver_keeps_it_when_the_sender_is_gone(run):
+def test_receiver_uses_the_lock_after_the_death_of_the_sender(run):
     code = """
 def work(lock, connection):
     connection.recv()  # until the sender is dead
@@ -239,7 +239,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("which", LOCKS)
-def test_the_death_of_a_child_is_seen(run, name, which):
+def test_death_of_a_spawned_child_raises_owner_died(run, name, which):
     code = """
 def work(lock):
     lock.acquire()
@@ -264,7 +264,7 @@ if __name__ == "__main__":
 # --- pickles ----------------------------------------------------------------------------------------------------------
 
 
-def test_policy_and_transferable_travel(make):
+def test_pickle_keeps_policy_and_transferable(make):
     for how in ({"on_owner_death": "recover"}, {"transferable": True}, {"transferable": True, "trust": True}):
         for place in ("unnamed", "named"):
             lock = make(Lock, place, **how)
@@ -278,7 +278,7 @@ def test_policy_and_transferable_travel(make):
 
 @pytest.mark.parametrize("place", ["unnamed", "named", "placed"])
 @pytest.mark.parametrize("policy", ["raise", "recover"])
-def test_unpickled_lock_has_the_policy(make, kind, place, policy, held):
+def test_unpickled_lock_follows_the_policy_after_a_death(make, kind, place, policy, held):
     lock = make(kind, place, on_owner_death=policy)
     same = pickle.loads(pickle.dumps(lock))
     held(lock).kill()

@@ -1,4 +1,4 @@
-"""What the next one does with a lock whose holder died: both policies, recover() and mark_consistent()."""
+"""Recovery of a lock whose owner died: both values of on_owner_death, recover() and mark_consistent()."""
 
 import os
 
@@ -13,10 +13,10 @@ TIMEOUT, NOT_OWNER = -10, -13
 # --- on_owner_death="raise" -------------------------------------------------------------------------------------------
 
 
-def test_acquire_raises_until_somebody_has_recovered(make, kind, place, held, fork):
+def test_acquire_raises_until_a_process_recovers_the_lock(make, kind, place, held, fork):
     lock = make(kind, place)
     pid = leave_dead(lock, held)
-    assert lock.locked()  # only an acquire finds out
+    assert lock.locked()  # only an acquire detects the death
     assert lock.owner == pid
     for how in ({}, {"block": False}, {"timeout": 0}, {"timeout": 5}):
         with pytest.raises(OwnerDied, match="recover"):
@@ -44,7 +44,7 @@ def test_acquire_raises_until_somebody_has_recovered(make, kind, place, held, fo
     assert lock.stat().recoveries == 1
 
 
-def test_the_built_in_lock(name, held):
+def test_built_in_lock_is_recovered(name, held):
     with SharedMemory(name, create=True, size=100, managed=True) as shm:
         shm.unlink()
         leave_dead(shm.lock, held)
@@ -56,7 +56,7 @@ def test_the_built_in_lock(name, held):
             pass
 
 
-def test_recover_without_a_death(kind):
+def test_recover_without_a_death_acquires_the_lock(kind):
     lock = kind()
     with lock.recover() as owner_died:
         assert owner_died is False
@@ -66,7 +66,7 @@ def test_recover_without_a_death(kind):
     lock.close()
 
 
-def test_a_recovery_that_fails_leaves_the_mark(make, kind, place, held):
+def test_recovery_that_raises_keeps_the_lock_inconsistent(make, kind, place, held):
     lock = make(kind, place)
     leave_dead(lock, held)
     for _ in range(2):
@@ -83,7 +83,7 @@ def test_a_recovery_that_fails_leaves_the_mark(make, kind, place, held):
         pass
 
 
-def test_whoever_recovers_may_die_too(make, kind, place, held, fork):
+def test_death_during_a_recovery_raises_owner_died_again(make, kind, place, held, fork):
     lock = make(kind, place)
     leave_dead(lock, held)
 
@@ -105,7 +105,7 @@ def test_whoever_recovers_may_die_too(make, kind, place, held, fork):
     assert lock.stat().recoveries == 4
 
 
-def test_recover_waits_as_long_as_it_is_told(kind, held):
+def test_recover_waits_until_its_timeout(kind, held):
     lock = kind()
     child = held(lock)
     for timeout in (0, -1, 0.02):
@@ -118,7 +118,7 @@ def test_recover_waits_as_long_as_it_is_told(kind, held):
     lock.close()
 
 
-def test_mark_consistent_inside_a_recovery(kind, held):
+def test_mark_consistent_inside_a_recovery_counts_even_if_the_block_raises(kind, held):
     lock = kind()
     leave_dead(lock, held)
     with pytest.raises(KeyError), lock.recover():
@@ -131,12 +131,12 @@ def test_mark_consistent_inside_a_recovery(kind, held):
     lock.close()
 
 
-def test_a_recursive_lock_nests_in_its_recovery(make, place, held):
+def test_rlock_nests_inside_its_recovery(make, place, held):
     lock = make(RLock, place)
     leave_dead(lock, held)
     with lock.recover() as owner_died:
         assert owner_died
-        with lock, lock.recover() as again:  # this thread has known since it took it first
+        with lock, lock.recover() as again:  # known to this thread since its first acquisition
             assert again
             assert lock.depth == 3
             assert lock.owner_died
@@ -147,7 +147,7 @@ def test_a_recursive_lock_nests_in_its_recovery(make, place, held):
         assert not lock.owner_died
 
 
-def test_a_recursive_recovery_that_fails_inside(make, place, held):
+def test_inner_block_that_raises_leaves_the_recovery_to_the_outer_block(make, place, held):
     lock = make(RLock, place)
     leave_dead(lock, held)
     with lock.recover():
@@ -158,7 +158,7 @@ def test_a_recursive_recovery_that_fails_inside(make, place, held):
         pass
 
 
-def test_a_dead_owner_who_held_it_many_times(make, place, held):
+def test_rlock_of_a_dead_owner_is_taken_over_with_depth_one(make, place, held):
     lock = make(RLock, place)
     held(lock, times=5).kill()
     with lock.recover() as owner_died:
@@ -170,7 +170,7 @@ def test_a_dead_owner_who_held_it_many_times(make, place, held):
 # --- on_owner_death="recover" -----------------------------------------------------------------------------------------
 
 
-def test_acquire_goes_on(make, kind, place, held):
+def test_acquire_succeeds_and_sets_owner_died(make, kind, place, held):
     lock = make(kind, place, on_owner_death="recover")
     assert not lock.owner_died
     leave_dead(lock, held)
@@ -185,7 +185,7 @@ def test_acquire_goes_on(make, kind, place, held):
         assert not lock.owner_died
 
 
-def test_a_block_that_fails_mends_nothing(make, kind, place, held):
+def test_block_that_raises_keeps_the_lock_inconsistent(make, kind, place, held):
     lock = make(kind, place, on_owner_death="recover")
     leave_dead(lock, held)
     for _ in range(2):
@@ -200,7 +200,7 @@ def test_a_block_that_fails_mends_nothing(make, kind, place, held):
         assert not lock.owner_died
 
 
-def test_mark_consistent(make, kind, place, held):
+def test_mark_consistent_clears_owner_died(make, kind, place, held):
     lock = make(kind, place, on_owner_death="recover")
     refused(shmkit.NotOwner, NOT_OWNER, lock.mark_consistent)
     leave_dead(lock, held)
@@ -210,11 +210,11 @@ def test_mark_consistent(make, kind, place, held):
         raise KeyError
     with lock:
         assert not lock.owner_died
-        lock.mark_consistent()  # harmless
+        lock.mark_consistent()  # no effect on a consistent lock
     refused(shmkit.NotOwner, NOT_OWNER, lock.mark_consistent)
 
 
-def test_a_forked_child_has_recovered_nothing(make, kind, place, held, fork):
+def test_forked_child_does_not_take_part_in_a_recovery(make, kind, place, held, fork):
     lock = make(kind, place, on_owner_death="recover")
     leave_dead(lock, held)
     with lock:
@@ -237,7 +237,7 @@ def test_a_forked_child_has_recovered_nothing(make, kind, place, held, fork):
         assert not lock.owner_died
 
 
-def test_a_recursive_lock_goes_on_to_its_last_release(make, place, held):
+def test_rlock_is_inconsistent_until_its_last_release(make, place, held):
     lock = make(RLock, place, on_owner_death="recover")
     leave_dead(lock, held)
     with lock:
@@ -248,23 +248,23 @@ def test_a_recursive_lock_goes_on_to_its_last_release(make, place, held):
     assert not lock.stat().owner_died
 
 
-def test_the_policies_are_those_of_handles(kind, name, held):
-    wary, bold = kind(name), kind(name, on_owner_death="recover")
-    leave_dead(wary, held)
+def test_each_handle_has_its_own_policy(kind, name, held):
+    raising, recovering = kind(name), kind(name, on_owner_death="recover")
+    leave_dead(raising, held)
     with pytest.raises(OwnerDied):
-        wary.acquire()
-    assert not wary.owner_died
-    with bold:
-        assert bold.owner_died
-        assert not wary.owner_died
-    with wary:
+        raising.acquire()
+    assert not raising.owner_died
+    with recovering:
+        assert recovering.owner_died
+        assert not raising.owner_died
+    with raising:
         pass
-    wary.unlink()
-    wary.close()
-    bold.close()
+    raising.unlink()
+    raising.close()
+    recovering.close()
 
 
-def test_another_process_mends_it(make, kind, held, fork):
+def test_block_of_another_process_makes_the_lock_consistent(make, kind, held, fork):
     lock = make(kind, "named", on_owner_death="recover")
     leave_dead(lock, held)
 

@@ -1,4 +1,4 @@
-"""Locks between the threads of one process: who waits lets others run, and closing harms nobody."""
+"""Locks between the threads of one process: waits do not stop other threads, and close() is safe at any time."""
 
 import gc
 import threading
@@ -10,7 +10,7 @@ from shmkit import Lock, RLock, SharedMemory
 from test_segment_threads import gather
 
 
-def test_any_thread_releases_a_lock(make):
+def test_any_thread_may_release_a_lock(make):
     for place in ("unnamed", "named", "built-in"):
         lock = make(Lock, place)
         gather(lambda number, lock=lock: lock.acquire(), 1)
@@ -25,34 +25,34 @@ def test_any_thread_releases_a_lock(make):
 
 
 def test_threads_exclude_each_other(lock):
-    inside, most, turns = [0], [0], 300
+    inside, max_inside, turns = [0], [0], 300
 
     def work(number):
         for turn in range(turns):
             with lock:
                 inside[0] += 1
-                most[0] = max(most[0], inside[0])
+                max_inside[0] = max(max_inside[0], inside[0])
                 if turn % 50 == number:
-                    gc.collect(0)  # where another thread may get the interpreter
+                    gc.collect(0)  # another thread may run here
                 inside[0] -= 1
 
     gather(work, 4)
-    assert most == [1]
+    assert max_inside == [1]
     assert lock.stat().acquisitions == 4 * turns
 
 
-def test_a_try_is_no_wait(kind):
+def test_acquire_without_blocking_does_not_count_as_a_wait(kind):
     lock = kind()
     lock.acquire()
-    tried = []
-    gather(lambda number: tried.append(lock.acquire(False)), 8)
-    assert tried == [False] * 8
+    results = []
+    gather(lambda number: results.append(lock.acquire(False)), 8)
+    assert results == [False] * 8
     assert lock.stat().contended_since is None
     lock.release()
     lock.close()
 
 
-def test_waiters_get_it_one_after_the_other(lock):
+def test_waiting_threads_acquire_the_lock_in_turn(lock):
     count, order = 8, []
 
     def work():
@@ -71,26 +71,26 @@ def test_waiters_get_it_one_after_the_other(lock):
     assert lock.stat().contended_since is None
 
 
-# --- close while others are at it -------------------------------------------------------------------------------------
+# --- close during other calls -----------------------------------------------------------------------------------------
 
 
-def test_closing_while_a_wait_runs_into_its_timeout(kind, name):
-    lock, told = kind(name), []
+def test_wait_on_a_lock_that_is_closed_meanwhile_times_out(kind, name):
+    lock, results = kind(name), []
     other = kind(name)
     other.acquire()
-    thread = threading.Thread(target=lambda: told.append(lock.acquire(True, 0.1)))
+    thread = threading.Thread(target=lambda: results.append(lock.acquire(True, 0.1)))
     thread.start()
-    wait_until(lambda: other.stat().contended_since or told)
+    wait_until(lambda: other.stat().contended_since or results)
     lock.close()
     thread.join()
-    assert told == [False]
+    assert results == [False]
     assert other.stat().held
     other.release()
     other.unlink()
     other.close()
 
 
-def test_closing_while_threads_take_and_release(kind, name):
+def test_acquire_fails_with_closed_if_the_lock_is_closed_meanwhile(kind, name):
     keep = kind(name)
     for _ in range(30):
         lock, ended = kind(name), []
@@ -111,19 +111,19 @@ def test_closing_while_threads_take_and_release(kind, name):
 
         gather(work, 4)
         assert sorted(ended) == [1, 2, 3]
-        if keep.locked():  # closed between acquire and release, by this process, which keeps it open and lives
+        if keep.locked():  # closed between acquire and release; the owner, this process, is live and has another handle
             assert keep.owner is not None
             break
     keep.unlink()
     keep.close()
 
 
-def test_the_last_reference_goes_while_a_thread_waits_inside(kind, name):
-    other, told = kind(name), []
+def test_blocked_acquire_keeps_its_lock_alive(kind, name):
+    other, results = kind(name), []
     other.acquire()
 
     def work(lock):
-        told.append(lock.acquire())
+        results.append(lock.acquire())
         lock.release()
 
     thread = threading.Thread(target=work, args=(kind(name),))
@@ -132,28 +132,28 @@ def test_the_last_reference_goes_while_a_thread_waits_inside(kind, name):
     gc.collect()
     other.release()
     thread.join()
-    assert told == [True]
+    assert results == [True]
     other.unlink()
     other.close()
 
 
-def test_the_segment_is_closed_while_a_thread_waits_in_its_lock(name):
-    shm, told = SharedMemory(name, create=True, size=4096, managed=True), []
+def test_blocked_acquire_of_a_built_in_lock_survives_close_of_the_segment(name):
+    shm, results = SharedMemory(name, create=True, size=4096, managed=True), []
     same = SharedMemory(name)
     same.lock.acquire()
-    thread = threading.Thread(target=lambda lock: told.append((lock.acquire(), lock.release())), args=(shm.lock,))
+    thread = threading.Thread(target=lambda lock: results.append((lock.acquire(), lock.release())), args=(shm.lock,))
     thread.start()
     wait_until(lambda: same.lock.stat().contended_since)
     shm.close()
     same.lock.release()
     thread.join()
-    assert told == [(True, None)]
+    assert results == [(True, None)]
     assert not same.lock.locked()
     same.unlink()
     same.close()
 
 
-def test_making_and_dropping_in_threads(kind):
+def test_threads_create_and_close_locks_at_once(kind):
     def work(number):
         del number
         for _ in range(300):
@@ -165,7 +165,7 @@ def test_making_and_dropping_in_threads(kind):
     gather(work, 4)
 
 
-def test_threads_make_one_name(kind, name):
+def test_threads_that_create_one_name_share_the_lock(kind, name):
     made = []
     gather(lambda number: made.append(kind(name)), 8)
     with made[0]:
@@ -175,7 +175,7 @@ def test_threads_make_one_name(kind, name):
         lock.close()
 
 
-def test_threads_make_one_at_a_place(kind):
+def test_threads_that_create_at_one_offset_share_the_lock(kind):
     with SharedMemory(create=True, size=4096, anonymous=True, managed=True) as shm:
         for offset in range(0, 4096, 64):
             made, refusals = [], []
@@ -195,7 +195,7 @@ def test_threads_make_one_at_a_place(kind):
                 lock.close()
 
 
-def test_a_daemon_thread_may_wait_when_the_interpreter_ends(run, kind):
+def test_interpreter_ends_while_a_daemon_thread_waits(run, kind):
     run(f"""
         import threading, time
         from shmkit import Lock, RLock
@@ -208,7 +208,7 @@ def test_a_daemon_thread_may_wait_when_the_interpreter_ends(run, kind):
     """)
 
 
-def test_release_from_another_thread_is_the_classes_difference():
+def test_another_thread_may_release_a_lock_but_not_an_rlock():
     lock, rlock = Lock(), RLock()
     for each in (lock, rlock):
         each.acquire()

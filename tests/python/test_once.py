@@ -1,4 +1,4 @@
-"""Once: who has it to do, who waits, and what a death does. Other processes: test_once_processes.py."""
+"""Once: begin, done, abort, call, waits and deaths. test_once_processes.py tests other processes."""
 
 import math
 import os
@@ -19,12 +19,12 @@ PLACES = ["unnamed", "named", "placed"]
 
 @pytest.fixture(params=PLACES)
 def once(request, make):
-    """Return a once in each place."""
+    """Return a once at each place."""
     return make(Once, request.param)
 
 
 def waiting(once, fork, timeout=None):
-    """Return a child that waits for who is doing it, and then says what begin() has returned, and `owner_died`."""
+    """Return a child that blocks in begin() and then sends its result and `owner_died`."""
     before = once.stat().waits
 
     def work(child):
@@ -39,7 +39,7 @@ def waiting(once, fork, timeout=None):
 
 @pytest.fixture
 def begun(fork):
-    """Return a function that has a child begin, and returns the child, which goes on to done() at go()."""
+    """Return a function that forks a child, which begins and calls done() after go(), and returns the child."""
 
     def begun(once):
         def work(child):
@@ -57,7 +57,7 @@ def begun(fork):
 # --- begin, done, abort -----------------------------------------------------------------------------------------------
 
 
-def test_begin_and_done(once):
+def test_begin_returns_false_after_done(once):
     for call in (once.done, once.abort):
         refused(shmkit.NotOwner, NOT_OWNER, call)
     assert once.is_done() is False
@@ -74,7 +74,7 @@ def test_begin_and_done(once):
     assert once.stat().attempts == 2
 
 
-def test_processes_wait_until_it_is_done(once, begun, fork):
+def test_begin_blocks_in_other_processes_until_done(once, begun, fork):
     child = begun(once)
     refused(TimeoutError, TIMEOUT, once.begin, 0)
     refused(shmkit.NotOwner, NOT_OWNER, once.done)
@@ -86,7 +86,7 @@ def test_processes_wait_until_it_is_done(once, begun, fork):
     child.end()
 
 
-def test_given_back_undone_the_next_one_has_it(once, fork):
+def test_abort_passes_the_work_to_a_waiter(once, fork):
     assert once.begin()
     other = waiting(once, fork)
     once.abort()
@@ -95,7 +95,7 @@ def test_given_back_undone_the_next_one_has_it(once, fork):
     assert once.begin() is False
 
 
-def test_a_dead_one_is_followed_by_the_next_who_is_told(once, begun, fork):
+def test_begin_after_the_death_of_the_owner_sets_owner_died(once, begun, fork):
     begun(once).kill()
     assert not once.is_done()
     assert once.begin() is True
@@ -108,7 +108,7 @@ def test_a_dead_one_is_followed_by_the_next_who_is_told(once, begun, fork):
     assert (once.owner_died, once.is_done(), once.stat().owner_died, once.stat().recoveries) == (False, True, False, 1)
 
 
-def test_who_sleeps_when_it_dies_takes_over(once, begun, fork):
+def test_waiter_takes_over_after_the_death_of_the_owner(once, begun, fork):
     child = begun(once)
     other = waiting(once, fork)
     child.kill()
@@ -117,7 +117,7 @@ def test_who_sleeps_when_it_dies_takes_over(once, begun, fork):
     assert once.is_done()
 
 
-def test_a_killed_waiter_holds_up_nobody(once, fork):
+def test_killed_waiter_does_not_block_other_waiters(once, fork):
     assert once.begin()
     dying, living = waiting(once, fork), waiting(once, fork)
     dying.kill()
@@ -125,7 +125,7 @@ def test_a_killed_waiter_holds_up_nobody(once, fork):
     assert living.receive() == (False, False)
 
 
-def test_recovered_is_of_this_process(once, begun, fork):
+def test_owner_died_applies_to_this_process_only(once, begun, fork):
     begun(once).kill()
     assert once.begin()
     child = fork(lambda child: child.send(once.owner_died))
@@ -133,10 +133,10 @@ def test_recovered_is_of_this_process(once, begun, fork):
     once.done()
 
 
-# --- call and with ----------------------------------------------------------------------------------------------------
+# --- call and blocks --------------------------------------------------------------------------------------------------
 
 
-def test_call(once):
+def test_call_runs_the_function_once(once):
     seen = []
 
     def work(*arguments, **how):
@@ -147,7 +147,7 @@ def test_call(once):
     assert seen == [((1, 2), {"function": 3}, os.getpid())]
 
 
-def test_a_call_that_raises_is_not_done(once):
+def test_call_that_raises_leaves_the_once_undone(once):
     def work():
         raise KeyError(7)
 
@@ -159,7 +159,7 @@ def test_a_call_that_raises_is_not_done(once):
     assert once.call(lambda: None) is True
 
 
-def test_a_call_that_ends_it_otherwise(once):
+def test_function_may_end_the_once_itself(once):
     refused(shmkit.NotOwner, NOT_OWNER, once.call, once.abort)
     assert not once.is_done()
 
@@ -172,7 +172,7 @@ def test_a_call_that_ends_it_otherwise(once):
     assert once.is_done()
 
 
-def test_a_block(once):
+def test_block_ends_the_once_unless_it_raises(once):
     with pytest.raises(KeyError), once as mine:
         assert mine is True
         raise KeyError
@@ -188,7 +188,7 @@ def test_a_block(once):
     assert once.is_done()
 
 
-def test_a_block_that_ends_it_itself(once):
+def test_block_may_end_the_once_itself(once):
     with pytest.raises(shmkit.NotOwner), once:
         once.abort()
     with pytest.raises(KeyError), once:
@@ -200,23 +200,23 @@ def test_a_block_that_ends_it_itself(once):
     assert once.is_done()
 
 
-def test_of_many_threads_one_calls(once):
-    did, work, barrier = [], [], threading.Barrier(8)
+def test_one_of_many_threads_runs_the_function(once):
+    results, work, barrier = [], [], threading.Barrier(8)
 
-    def come():
+    def run():
         barrier.wait()
-        did.append(once.call(lambda: (wait_until(lambda: True), work.append(1))))
+        results.append(once.call(lambda: (wait_until(lambda: True), work.append(1))))
         assert work == [1]
 
-    threads = [threading.Thread(target=come) for _ in range(8)]
+    threads = [threading.Thread(target=run) for _ in range(8)]
     for thread in threads:
         thread.start()
     for thread in threads:
         thread.join()
-    assert (sorted(did), work) == ([False] * 7 + [True], [1])
+    assert (sorted(results), work) == ([False] * 7 + [True], [1])
 
 
-def test_what_is_no_function(once):
+def test_call_refuses_what_is_not_callable(once):
     for wrong in (None, 7, "print"):
         with pytest.raises(TypeError):
             once.call(wrong)
@@ -267,14 +267,14 @@ def test_begin_times_out_after_its_timeout(begun):
     for timeout in (0.03, 0.1):
         clock = os.times().elapsed
         refused(TimeoutError, TIMEOUT, once.begin, timeout)
-        assert os.times().elapsed - clock >= timeout - 0.02  # it counts in hundredths
+        assert os.times().elapsed - clock >= timeout - 0.02  # this clock counts hundredths of a second
     once.close()
 
 
-# --- what is told of it -----------------------------------------------------------------------------------------------
+# --- stat and repr ----------------------------------------------------------------------------------------------------
 
 
-def test_stat(once, begun, fork):
+def test_stat_reports_owner_and_counts(once, begun, fork):
     assert type(once.stat()) is OnceInfo
     assert once.stat() == (False, None, None, None, False, 0, 0, 0)
     with once:
@@ -286,7 +286,7 @@ def test_stat(once, begun, fork):
         assert f"{field} : " in OnceInfo.__doc__
 
 
-def test_repr(make, managed, name):
+def test_repr_shows_the_state(make, managed, name):
     once, named, placed = make(Once), make(Once, "named"), Once(segment=managed, offset=64)
     assert repr(once) == "<Once unnamed new>"
     assert repr(named) == f"<Once {name!r} new>"
@@ -294,7 +294,7 @@ def test_repr(make, managed, name):
     placed.close()
 
 
-def test_more_participants_than_there_is_room_for(name, fork):
+def test_more_processes_than_participants_are_refused(name, fork):
     once = Once(name, participants=1)
     assert once.begin()
     child = fork(lambda child: (refused(shmkit.ShmkitError, PARTICIPANTS, once.begin), child.send("refused")))
@@ -306,7 +306,7 @@ def test_more_participants_than_there_is_room_for(name, fork):
     once.close()
 
 
-def test_every_word_has_a_state(managed):
+def test_every_stored_value_is_a_state(managed):
     for word in (0, 1, 1 << 29, 1 << 30, 1 << 31, 2**64 - 1, 2**64 - 1 - (1 << 29), 1 << 63):
         once = Once(segment=managed, offset=0)
         struct.pack_into("=Q", managed.buf, 8, word)
@@ -321,10 +321,10 @@ def test_every_word_has_a_state(managed):
         once.close()
 
 
-# --- other handles, close ---------------------------------------------------------------------------------------------
+# --- other handles and close ------------------------------------------------------------------------------------------
 
 
-def test_another_handle_of_the_process_ends_it(once):
+def test_another_handle_of_the_process_may_call_done(once):
     same = pickle.loads(pickle.dumps(once))
     assert once.begin()
     same.done()
@@ -332,29 +332,29 @@ def test_another_handle_of_the_process_ends_it(once):
     same.close()
 
 
-def test_block_of_a_closed_once_lets_its_exception_out(once):
+def test_block_of_a_closed_once_raises_its_own_exception(once):
     with pytest.raises(KeyError), once:
         once.close()
         raise KeyError
     assert once.__exit__(KeyError, KeyError(), None) is None
 
 
-def test_blocked_call_of_a_closed_once_gives_back_what_a_dead_process_left(once, begun):
-    same, told = pickle.loads(pickle.dumps(once)), []
+def test_blocked_call_of_a_closed_once_aborts_what_a_dead_process_left(once, begun):
+    same, results = pickle.loads(pickle.dumps(once)), []
     child = begun(same)
 
     def work():
         with pytest.raises(ValueError, match="closed Once"):
             once.begin()
-        told.append(True)
+        results.append(True)
 
     thread = threading.Thread(target=work)
     thread.start()
     wait_until(lambda: same.stat().waits == 1)
     once.close()
-    child.kill()  # so that the thread has it to do, and gives it back
+    child.kill()  # the thread takes the work over and aborts it
     thread.join()
-    assert told == [True]
+    assert results == [True]
     assert same.begin()
     same.done()
     same.close()

@@ -1,4 +1,4 @@
-"""Once through ctypes: every function, and what each refuses."""
+"""The C functions of Once, called through ctypes: their results and the arguments they refuse."""
 
 import os
 from ctypes import byref, c_uint32
@@ -22,31 +22,31 @@ def handle():
 
 
 def begin(handle, timeout=NOWAIT, flags=0):
-    """Return the status of shmkit_once_begin, and what it tells."""
+    """Return the status and the outputs of shmkit_once_begin."""
     mine, owner_died = c_uint32(77), c_uint32(77)
     status = LIB.shmkit_once_begin(handle, timeout, flags, byref(mine), byref(owner_died))
     return status, mine.value, owner_died.value
 
 
-def test_begin_done_abort(handle):
+def test_done_and_abort_change_the_result_of_begin(handle):
     assert got(LIB.shmkit_once_is_done, handle, c_uint32) == 0
     assert LIB.shmkit_once_done(handle) == LIB.shmkit_once_abort(handle) == NOT_OWNER
     assert last_error()[0] == NOT_OWNER
     assert begin(handle) == (OK, 1, 0)
     assert begin(handle) == (WOULD_BLOCK, 77, 77)
     assert begin(handle, 1_000_000, INTERRUPTIBLE) == (TIMEOUT, 77, 77)
-    told = info(handle)
-    assert (told.flags, told.owner_pid, told.attempts, told.waits) == (RUNNING, os.getpid(), 1, 1)
+    known = info(handle)
+    assert (known.flags, known.owner_pid, known.attempts, known.waits) == (RUNNING, os.getpid(), 1, 1)
     assert LIB.shmkit_once_abort(handle) == OK
     assert begin(handle, FOREVER) == (OK, 1, 0)
     assert LIB.shmkit_once_done(handle) == OK
     assert begin(handle, FOREVER) == (OK, 0, 0)
-    told = info(handle)
-    assert (told.flags, told.owner_pid, told.owner_ticket, told.attempts) == (DONE, 0, 0, 2)
+    known = info(handle)
+    assert (known.flags, known.owner_pid, known.owner_ticket, known.attempts) == (DONE, 0, 0, 2)
     assert got(LIB.shmkit_once_is_done, handle, c_uint32) == 1
 
 
-def test_death(handle, fork):
+def test_begin_after_the_death_of_the_owner_reports_owner_died(handle, fork):
     child = fork(lambda child: (child.send(begin(handle)), child.pause()))
     assert child.receive() == (OK, 1, 0)
     assert begin(handle) == (WOULD_BLOCK, 77, 77)

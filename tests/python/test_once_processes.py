@@ -1,4 +1,4 @@
-"""Once in other processes: begun at the same time, and by processes that die; Ctrl-C inside."""
+"""Once in other processes, which begin at the same time or die, and Ctrl-C in the function."""
 
 PREFACE = """
 import multiprocessing, os, signal, time
@@ -6,7 +6,7 @@ from shmkit import Once, SharedMemory
 """
 
 
-def test_of_many_processes_one_calls(run):
+def test_one_of_many_processes_runs_the_function(run):
     code = """
 def work(once, view):
     view.view("Q")[1] += once.call(lambda: view.view("Q").__setitem__(0, view.view("Q")[0] + 1))
@@ -24,7 +24,7 @@ if __name__ == "__main__":
     assert run(PREFACE + code).out == "[0, 0, 0] 1 True 1\n"
 
 
-def test_process_that_received_it_dies_and_the_next_is_told(run):
+def test_begin_after_the_death_of_a_receiver_sets_owner_died(run):
     code = """
 def work(connection):
     once = connection.recv()
@@ -47,7 +47,7 @@ if __name__ == "__main__":
     assert run(PREFACE + code).out == "True True\n-9 True True\n"
 
 
-def test_ctrl_c_inside_gives_it_back(run):
+def test_ctrl_c_in_the_function_aborts_the_once(run):
     code = """
 once = Once()
 def work():

@@ -1,5 +1,7 @@
-"""Queues of objects: what is put and got, bounds, what is told of them. Other processes:
-test_queue_processes.py; bytes: test_queue_bytes.py; in place: test_queue_in_place.py.
+"""Queues of objects: put, get, bounds, stat() and shutdown.
+
+test_queue_processes.py tests other processes, test_queue_bytes.py messages of bytes, and test_queue_in_place.py
+reservations and leases.
 """
 
 import contextlib
@@ -31,17 +33,17 @@ HEAD = 704
 
 @pytest.fixture(params=[Queue, JoinableQueue], ids=["Queue", "JoinableQueue"])
 def queue(request, where):
-    """Return a queue of each kind in each place."""
+    """Return a queue of each kind at each place."""
     with closing(request.param(**where)) as queue:
         yield queue
 
 
-# --- put, get ---------------------------------------------------------------------------------------------------------
+# --- put and get ------------------------------------------------------------------------------------------------------
 
 OBJECTS = [None, True, 0, -(2**70), 1.5, "text", b"bytes", [1, [2]], {"a": (1, 2)}, {3}, range(4), complex(1, 2), print]
 
 
-def test_objects(queue):
+def test_get_returns_the_objects_in_the_order_of_put(queue):
     for each in OBJECTS:
         assert queue.put(each) is None
     assert (queue.qsize(), queue.empty(), queue.full()) == (len(OBJECTS), False, False)
@@ -49,7 +51,7 @@ def test_objects(queue):
     assert (queue.qsize(), queue.empty()) == (0, True)
 
 
-def test_without_waiting(queue):
+def test_calls_without_blocking_return_or_raise_at_once(queue):
     queue.put_nowait("one")
     queue.put("two", False)
     queue.put("three", True, None)
@@ -63,7 +65,7 @@ def test_without_waiting(queue):
 
 
 @pytest.mark.parametrize("timeout", [0, 0.0, -1, -math.inf, 1e-10, 0.01])
-def test_timeouts_end_in_empty_and_full(timeout):
+def test_expired_timeouts_raise_empty_and_full(timeout):
     with closing(Queue(1)) as one:
         begun = time.monotonic()
         with pytest.raises(standard.Empty) as empty:
@@ -72,12 +74,12 @@ def test_timeouts_end_in_empty_and_full(timeout):
         with pytest.raises(standard.Full) as full:
             one.put(2, timeout=timeout)
         assert time.monotonic() - begun >= 2 * max(timeout, 0)
-        told = {empty.value.status, full.value.status}
-        assert told == ({TIMEOUT} if timeout > 0 else {EMPTY, FULL})
+        statuses = {empty.value.status, full.value.status}
+        assert statuses == ({TIMEOUT} if timeout > 0 else {EMPTY, FULL})
         assert (one.get(), one.qsize()) == (1, 0)
 
 
-def test_timeouts_that_mean_nothing(queue):
+def test_invalid_timeouts_are_refused(queue):
     for call in (queue.get, queue.lease, queue.get_many, queue.peek_bytes, lambda **how: queue.put(1, **how)):
         refused(ValueError, INVALID, call, timeout=math.nan)
         with pytest.raises(TypeError):
@@ -85,7 +87,7 @@ def test_timeouts_that_mean_nothing(queue):
     assert queue.empty()
 
 
-def test_a_wait_ends_when_something_comes(where):
+def test_put_wakes_a_getter_and_get_wakes_a_putter(where):
     with closing(Queue(1, **where)) as one:
         got = []
         getter = threading.Thread(target=lambda: got.extend([one.get(), one.get(timeout=60)]))
@@ -103,8 +105,8 @@ def test_a_wait_ends_when_something_comes(where):
         putter.join()
 
 
-def test_many_threads(where):
-    """Each message comes once, those of one thread in its order, though others hold the interpreter all the time."""
+def test_threads_get_each_message_once(where):
+    """Four producers and four consumers, which are threads that compete for the interpreter, exchange all messages."""
     each, threads = 300, 4
     with closing(Queue(7, **where)) as narrow:
 
@@ -126,7 +128,7 @@ def test_many_threads(where):
         assert sorted(got) == [(n, i) for n in range(threads) for i in range(each)]
 
 
-def test_what_cannot_be_pickled_raises_at_put(queue):
+def test_put_raises_if_the_object_cannot_be_pickled(queue):
     for wrong in (lambda: 1, threading.Lock(), (i for i in "x")):
         for call in (queue.put, queue.put_nowait, queue.aput, lambda each: queue.put_many([1, each])):
             with pytest.raises((TypeError, AttributeError, pickle.PicklingError)):
@@ -147,12 +149,12 @@ class Reentrant:
         return str, ("outside",)
 
 
-def test_pickling_that_puts_itself(queue):
+def test_object_may_put_into_the_same_queue_while_it_is_pickled(queue):
     queue.put(Reentrant(queue))
     assert [queue.get(), queue.get()] == ["from inside", "outside"]
 
 
-def test_nothing_is_kept_of_what_was_put(queue):
+def test_put_keeps_no_reference_to_the_object(queue):
     class Thing:
         def __reduce__(self):
             return str, ("thing",)
@@ -168,18 +170,18 @@ def test_nothing_is_kept_of_what_was_put(queue):
 
 
 def failing():
-    """Fail to be unpickled."""
+    """Raise an error from unpickling."""
     raise KeyError("while unpickling")
 
 
 class Failing:
-    """Can be pickled, and not unpickled."""
+    """Can be pickled but not unpickled."""
 
     def __reduce__(self):
         return failing, ()
 
 
-def test_what_cannot_be_unpickled_has_been_taken(queue):
+def test_get_removes_a_message_that_cannot_be_unpickled(queue):
     queue.put(Failing())
     queue.put("next")
     with pytest.raises(KeyError, match="while unpickling"):
@@ -188,7 +190,7 @@ def test_what_cannot_be_unpickled_has_been_taken(queue):
     assert queue.stat().leased == isinstance(queue, JoinableQueue)
 
 
-def test_put_many_and_get_many(queue):
+def test_put_many_and_get_many_transfer_several_objects(queue):
     assert queue.put_many(OBJECTS) == len(OBJECTS)
     assert queue.put_many([]) == 0
     assert queue.put_many(iter("ab"), block=False, timeout=None, partial=True) == 2
@@ -200,7 +202,7 @@ def test_put_many_and_get_many(queue):
         refused(ValueError, INVALID, queue.get_many, wrong)
 
 
-def test_all_or_nothing(where):
+def test_put_many_puts_all_objects_or_none_unless_partial(where):
     with closing(Queue(3, **where)) as three:
         three.put(0)
         refused(standard.Full, FULL, three.put_many, [1, 2, 3], False)
@@ -212,7 +214,7 @@ def test_all_or_nothing(where):
         assert three.get_many() == [0, 1, 2]
 
 
-def test_get_many_of_what_cannot_be_unpickled():
+def test_get_many_attaches_the_good_objects_to_its_error():
     with closing(Queue()) as queue:
         queue.put_many([1, Failing(), 2, Failing(), 3])
         with pytest.raises(KeyError) as caught:
@@ -221,7 +223,7 @@ def test_get_many_of_what_cannot_be_unpickled():
         assert queue.empty()
 
 
-def test_get_many_of_large_ones(queue):
+def test_get_many_returns_large_objects(queue):
     large = [bytes([i]) * 300_000 for i in range(3)]
     if queue.offset is not None:
         large = [each[:20_000] for each in large]
@@ -232,8 +234,8 @@ def test_get_many_of_large_ones(queue):
     assert got == large
 
 
-def test_messages_of_all_sizes(queue):
-    """Larger and smaller than the last one, and than what is copied at once."""
+def test_messages_of_all_sizes_are_unchanged(queue):
+    """The sizes are above and below the previous size and the size that one copy transfers."""
     sizes = [0, 2000, 100, 70_000, 5, 65_536, 65_537, 3000, 300_000, 1, 1023, 1024, 1025]
     if queue.offset is not None:
         sizes = [size for size in sizes if size < 20_000]
@@ -248,7 +250,7 @@ def test_messages_of_all_sizes(queue):
 # --- bounds -----------------------------------------------------------------------------------------------------------
 
 
-def test_bounds(where):
+def test_put_is_refused_beyond_the_bounds(where):
     with closing(Queue(2, max_bytes=100, capacity=4096, **where)) as queue:
         assert (queue.maxsize, queue.max_bytes, queue.capacity, queue.overflow) == (2, 100, 4096, "block")
         queue.put_bytes(b"x" * 60)
@@ -261,7 +263,7 @@ def test_bounds(where):
 
 
 @pytest.mark.parametrize("maxsize", [0, -1, -(2**70)])
-def test_without_a_bound_nothing_blocks(maxsize):
+def test_put_does_not_block_without_a_bound(maxsize):
     with closing(Queue(maxsize)) as queue:
         for i in range(2000):
             queue.put(i)
@@ -269,7 +271,7 @@ def test_without_a_bound_nothing_blocks(maxsize):
         assert queue.get_many() == list(range(2000))
 
 
-def test_larger_than_it_may_ever_be(where):
+def test_message_larger_than_the_queue_can_hold_is_refused(where):
     with closing(Queue(capacity=1 << 12, **where)) as small:
         for call in (small.put, small.put_bytes, lambda each: small.put_many([each])):
             refused(ValueError, TOO_LARGE, call, b"x" * 2049)
@@ -279,7 +281,7 @@ def test_larger_than_it_may_ever_be(where):
         assert len(small.get_bytes()) == small.stat().largest
 
 
-def test_fail(where):
+def test_overflow_fail_raises_full_at_once(where):
     with closing(Queue(1, overflow="fail", **where)) as queue:
         queue.put(1)
         refused(standard.Full, FULL, queue.put, 2)
@@ -287,7 +289,7 @@ def test_fail(where):
         assert (queue.overflow, queue.get()) == ("fail", 1)
 
 
-def test_overwrite(where):
+def test_overflow_overwrite_drops_the_oldest_messages(where):
     with closing(Queue(3, overflow="overwrite", **where)) as queue:
         for i in range(10):
             queue.put(i)
@@ -320,7 +322,7 @@ def test_bounds_of_a_wrong_type_are_refused(how):
         Queue(**how)
 
 
-def test_participants(fork):
+def test_more_processes_than_participants_are_refused(fork):
     with closing(Queue(participants=2)) as queue:
         queue.put(1)
 
@@ -337,10 +339,10 @@ def test_participants(fork):
         child.end()
 
 
-# --- what is told of it, and its end ----------------------------------------------------------------------------------
+# --- stat, repr, shutdown, join ---------------------------------------------------------------------------------------
 
 
-def test_stat_and_repr(where, name):
+def test_stat_and_repr_report_messages_and_state(where, name):
     with closing(Queue(5, **where)) as queue:
         queue.put_bytes(b"12345")
         queue.put_bytes(b"123")
@@ -361,7 +363,7 @@ def test_stat_and_repr(where, name):
     assert "closed" in repr(queue)
 
 
-def test_who_holds_it_up():
+def test_stat_reports_the_process_that_holds_up_the_queue():
     with closing(Queue()) as queue, queue.reserve(5):
         queue.put_bytes(b"behind")
         info = queue.stat()
@@ -370,7 +372,7 @@ def test_who_holds_it_up():
 
 
 def calls(queue):
-    """Return calls that get something, and calls that put something."""
+    """Return calls that get a message and calls that put one."""
     buffer = bytearray(10)
     getters = [queue.get, queue.get_nowait, queue.get_bytes, queue.get_many, queue.get_bytes_many, queue.lease]
     getters += [queue.peek_bytes, lambda: queue.get_bytes_into(buffer), queue.aget]
@@ -381,7 +383,7 @@ def calls(queue):
 
 
 @pytest.mark.parametrize("kind", [Queue, JoinableQueue, SimpleQueue])
-def test_shut_down(kind):
+def test_shutdown_refuses_puts_and_ends_gets_after_the_last_message(kind):
     with closing(kind()) as queue:
         queue.put("left")
         queue.shutdown()
@@ -397,15 +399,15 @@ def test_shut_down(kind):
     assert issubclass(shmkit.ShutDown, getattr(standard, "ShutDown", ShutDown))
 
 
-def test_shutting_down_wakes_who_waits():
+def test_shutdown_wakes_waiters():
     with closing(Queue(1)) as queue:
-        told = []
+        statuses = []
 
         def wait(call):
             try:
                 call()
             except ShutDown as error:
-                told.append(error.status)
+                statuses.append(error.status)
 
         threads = [threading.Thread(target=wait, args=(queue.get,)) for _ in range(3)]
         for thread in threads:
@@ -414,10 +416,10 @@ def test_shutting_down_wakes_who_waits():
         queue.shutdown()
         for thread in threads:
             thread.join()
-        assert told == [SHUT_DOWN] * 3
+        assert statuses == [SHUT_DOWN] * 3
 
 
-def test_join(queue):
+def test_join_waits_until_every_message_is_done(queue):
     assert queue.join() is True
     queue.put(1)
     assert queue.join(0) is False
@@ -432,7 +434,7 @@ def test_join(queue):
     assert queue.join() is True
 
 
-def test_task_done():
+def test_task_done_counts_every_message_that_was_got():
     with closing(JoinableQueue()) as queue:
         refused(ValueError, INVALID, queue.task_done, match="too many times")
         queue.put_many([1, 2])
@@ -451,7 +453,7 @@ def test_task_done():
         refused(ValueError, INVALID, queue.task_done)
 
 
-def test_a_joinable_queue_that_is_closed_gives_back_what_is_not_done(fork):
+def test_close_of_a_joinable_queue_redelivers_unfinished_messages(fork):
     queue = JoinableQueue()
     queue.put("again")
 
@@ -467,7 +469,7 @@ def test_a_joinable_queue_that_is_closed_gives_back_what_is_not_done(fork):
     child.end()
 
 
-def test_simple_queue(where):
+def test_simple_queue_has_no_bound(where):
     with closing(SimpleQueue(**where)) as queue:
         assert queue.empty()
         queue.put(1)
@@ -477,10 +479,10 @@ def test_simple_queue(where):
         SimpleQueue(5)
 
 
-# --- in a segment, bytes that are no queue ---------------------------------------------------------------------------
+# --- placed queues and corrupt bytes ----------------------------------------------------------------------------------
 
 
-def test_queue_takes_its_capacity_and_no_more_of_a_segment(managed):
+def test_placed_queue_uses_only_its_own_bytes(managed):
     refused(ValueError, INVALID, Queue, segment=managed, offset=0, capacity=8192)
     refused(ValueError, INVALID, Queue, segment=managed, offset=4096 - HEAD, capacity=1024)
     queue = Queue(segment=managed, offset=64, capacity=1024)
@@ -494,8 +496,8 @@ def test_queue_takes_its_capacity_and_no_more_of_a_segment(managed):
         each.close()
 
 
-def test_no_word_makes_it_crash(managed):
-    """Whatever stands in the memory of a queue: an exception, or a message, but no crash."""
+def test_corrupt_bytes_cause_no_crash(managed):
+    """Whatever bytes the memory of a queue contains, a call returns or raises; it does not crash."""
     offset, size = 64, HEAD + 1024
     with closing(Queue(segment=managed, offset=offset, capacity=1024)) as queue:
         for i in range(3):
@@ -503,9 +505,9 @@ def test_no_word_makes_it_crash(managed):
         queue.lease()
         whole = bytes(managed.buf[offset : offset + size])
         for position in range(8, size, 8):
-            for lie in (0, 1, 2**31, 2**63, 2**64 - 1):
+            for value in (0, 1, 2**31, 2**63, 2**64 - 1):
                 managed.buf[offset : offset + size] = whole
-                struct.pack_into("<Q", managed.buf, offset + position, lie)
+                struct.pack_into("<Q", managed.buf, offset + position, value)
                 for call in (queue.get_nowait, lambda: queue.put_nowait(1), queue.stat):
                     with contextlib.suppress(Exception):
                         call()
@@ -513,7 +515,7 @@ def test_no_word_makes_it_crash(managed):
         assert queue.get_nowait() is not None
 
 
-def test_bytes_that_are_no_object(queue):
+def test_get_of_bytes_that_are_not_an_object_raises_corrupt(queue):
     for wrong in (b"", b"x", b"hello world", b"\xffshmkit", b"\xff" * 100):
         queue.put_bytes(wrong)
         refused(Corrupt, CORRUPT, queue.get, match="not an object")
@@ -524,7 +526,7 @@ def test_bytes_that_are_no_object(queue):
     assert queue.get() == "an older pickle"
 
 
-def test_second_init_forgets_the_messages_in_hand():
+def test_second_init_forgets_unfinished_messages():
     queue = JoinableQueue()
     queue.put(1)
     queue.get()
@@ -537,20 +539,20 @@ def test_second_init_forgets_the_messages_in_hand():
 
 
 class Model(RuleBasedStateMachine):
-    """A queue beside a list of what must be in it."""
+    """A queue and a list of the messages that it must contain."""
 
     def __init__(self):
         super().__init__()
         self.queue, self.bound = Queue(6, capacity=4096), 6
-        self.there, self.leases, self.slots = [], [], []
+        self.messages, self.leases, self.slots = [], [], []
 
     @property
     def taken(self):
-        return len(self.there) + len(self.slots)
+        return len(self.messages) + len(self.slots)
 
     @rule(data=st.binary(max_size=200))
     def put(self, data):
-        # What is reserved holds up what is behind it, and counts.
+        # A reservation holds up the messages behind it and counts towards the bound.
         self.attempt(lambda: self.queue.put_bytes(data, False), [data])
 
     @rule(data=st.lists(st.binary(max_size=50), max_size=4))
@@ -563,14 +565,14 @@ class Model(RuleBasedStateMachine):
         except standard.Full:
             assert self.taken + len(data) > self.bound or self.leases
         else:
-            self.there += data
+            self.messages += data
             assert self.taken <= self.bound
 
     @precondition(lambda self: not self.slots)
     @rule()
     def reserve(self):
         with contextlib.suppress(standard.Full):
-            self.slots.append((self.queue.reserve(20, False), len(self.there)))
+            self.slots.append((self.queue.reserve(20, False), len(self.messages)))
 
     @precondition(lambda self: self.slots)
     @rule(data=st.binary(max_size=20), keep=st.booleans())
@@ -579,17 +581,17 @@ class Model(RuleBasedStateMachine):
         slot.data[: len(data)] = data
         if keep:
             slot.commit(len(data))
-            self.there.insert(place, data)
+            self.messages.insert(place, data)
         else:
             slot.abort()
 
     def reachable(self):
-        """Return how many messages are before what is reserved."""
-        return self.slots[0][1] if self.slots else len(self.there)
+        """Return the number of messages before the first reservation."""
+        return self.slots[0][1] if self.slots else len(self.messages)
 
     def shift(self, count):
-        """Take so many from the front."""
-        taken, self.there = self.there[:count], self.there[count:]
+        """Remove `count` messages from the front of the list and return them."""
+        taken, self.messages = self.messages[:count], self.messages[count:]
         self.slots = [(slot, place - count) for slot, place in self.slots]
         return taken
 
@@ -602,14 +604,14 @@ class Model(RuleBasedStateMachine):
         else:
             assert [got] == self.shift(1)
 
-    @rule(most=st.integers(1, 5))
-    def get_many(self, most):
+    @rule(max_items=st.integers(1, 5))
+    def get_many(self, max_items):
         try:
-            got = self.queue.get_bytes_many(most, False)
+            got = self.queue.get_bytes_many(max_items, False)
         except standard.Empty:
             assert self.reachable() == 0
         else:
-            assert got == self.shift(min(most, self.reachable()))
+            assert got == self.shift(min(max_items, self.reachable()))
 
     @rule()
     def lease(self):
@@ -631,7 +633,7 @@ class Model(RuleBasedStateMachine):
         info = self.queue.stat()
         assert (info.leased, info.reserved) == (len(self.leases), len(self.slots))
         if not self.slots:
-            assert (info.messages, info.bytes) == (len(self.there), sum(map(len, self.there)))
+            assert (info.messages, info.bytes) == (len(self.messages), sum(map(len, self.messages)))
 
     def teardown(self):
         self.leases.clear()
@@ -639,6 +641,6 @@ class Model(RuleBasedStateMachine):
         self.queue.close()
 
 
-def test_it_is_as_a_list():
+def test_queue_behaves_like_a_list():
     how = settings(max_examples=40, stateful_step_count=40, deadline=None, suppress_health_check=list(HealthCheck))
     run_state_machine_as_test(Model, settings=how)

@@ -1,4 +1,4 @@
-"""Queues in event loops: descriptors for select and the like; tasks that await them, of which any may be cancelled."""
+"""Queues in event loops: descriptors for select and poll, and tasks that await messages and may be cancelled."""
 
 import asyncio
 import gc
@@ -30,13 +30,13 @@ def run(main):
 
 @pytest.fixture(params=[Queue, JoinableQueue], ids=["Queue", "JoinableQueue"])
 def queue(request):
-    """Return a queue of each kind, of two messages at the most."""
+    """Return a queue of each kind for at most two messages."""
     with closing(request.param(2)) as queue:
         yield queue
 
 
 def readable(queue, timeout):
-    """Say whether poll says that there is something."""
+    """Return whether poll reports a message."""
     poll = select.poll()
     poll.register(queue, select.POLLIN)
     return bool(poll.poll(timeout * 1000))
@@ -45,7 +45,7 @@ def readable(queue, timeout):
 # --- descriptors ------------------------------------------------------------------------------------------------------
 
 
-def test_a_descriptor_tells_of_messages(queue):
+def test_descriptor_is_readable_while_the_queue_has_a_message(queue):
     assert queue.fileno() == queue.fileno()
     assert not readable(queue, 0)
     queue.put(1)
@@ -56,11 +56,11 @@ def test_a_descriptor_tells_of_messages(queue):
     queue.put(2)
     assert select.select([queue], [], [], HANG_SECONDS)[0] == [queue]
     with selectors.DefaultSelector() as selector:
-        selector.register(queue, selectors.EVENT_READ, "it")
-        assert [key.data for key, _ in selector.select(HANG_SECONDS)] == ["it"]
+        selector.register(queue, selectors.EVENT_READ, "queue")
+        assert [key.data for key, _ in selector.select(HANG_SECONDS)] == ["queue"]
 
 
-def test_other_processes_and_connections(queue, fork):
+def test_multiprocessing_waits_for_a_queue_and_a_connection(queue, fork):
     mine, yours = multiprocessing.Pipe()
 
     def work(child):
@@ -80,7 +80,7 @@ def test_other_processes_and_connections(queue, fork):
     yours.close()
 
 
-def test_a_child_has_a_descriptor_of_its_own(queue, fork):
+def test_forked_child_has_its_own_descriptor(queue, fork):
     queue.fileno()
 
     def work(child):
@@ -96,7 +96,7 @@ def test_a_child_has_a_descriptor_of_its_own(queue, fork):
     child.end()
 
 
-def test_the_thread_goes_with_the_queue():
+def test_close_ends_the_thread_of_the_descriptor():
     before = threads()
     queue = Queue()
     queue.fileno()
@@ -105,7 +105,7 @@ def test_the_thread_goes_with_the_queue():
     wait_until(lambda: threads() == before)
 
 
-def test_a_reader_of_a_loop(queue):
+def test_add_reader_calls_back_for_messages(queue):
     async def main():
         loop, got, enough = asyncio.get_running_loop(), [], asyncio.Event()
 
@@ -131,7 +131,7 @@ def test_a_reader_of_a_loop(queue):
 # --- aget, aput -------------------------------------------------------------------------------------------------------
 
 
-def test_await_a_message(queue):
+def test_aget_returns_a_message_that_is_put_later(queue):
     async def main():
         queue.put("there")
         assert await queue.aget() == "there"
@@ -146,7 +146,7 @@ def test_await_a_message(queue):
     assert queue.get() == 1
 
 
-def test_await_room():
+def test_aput_waits_for_room():
     async def main(one):
         await one.aput(1)
         task = asyncio.ensure_future(one.aput(2))
@@ -160,7 +160,7 @@ def test_await_room():
         assert run(main(one)) == 2
 
 
-def test_timeouts(queue):
+def test_expired_timeouts_raise_empty_and_full(queue):
     async def main():
         for timeout in (0, -1, 0.02):
             begun = time.monotonic()
@@ -181,7 +181,7 @@ def test_timeouts(queue):
     run(main())
 
 
-def test_the_loop_goes_on_meanwhile(queue, fork):
+def test_loop_runs_other_tasks_while_aget_waits(queue, fork):
     def work(child):
         child.pause()
         queue.put("from a child")
@@ -203,7 +203,7 @@ def test_the_loop_goes_on_meanwhile(queue, fork):
     child.end()
 
 
-def test_who_came_first_is_served_first(queue):
+def test_every_waiting_task_gets_a_message(queue):
     async def main():
         order = []
 
@@ -220,8 +220,7 @@ def test_who_came_first_is_served_first(queue):
     assert len(run(main())) == 5
 
 
-def test_many_tasks_and_processes(fork):
-    """Each message once, whoever puts and gets."""
+def test_tasks_and_processes_get_each_message_once(fork):
     each = 200
 
     def produce(number):
@@ -253,8 +252,8 @@ def test_many_tasks_and_processes(fork):
     assert sorted(got) == [(n, i) for n in range(4) for i in range(each)]
 
 
-def test_who_is_cancelled_has_taken_nothing(queue):
-    """Cancelled at every moment between the message's coming and its taking."""
+def test_cancelled_aget_loses_no_message(queue):
+    """The cancellation comes at several moments between the put and the get of the message."""
 
     async def main():
         for turns in range(12):
@@ -276,7 +275,7 @@ def test_who_is_cancelled_has_taken_nothing(queue):
     run(main())
 
 
-def test_who_is_cancelled_leaves_it_to_the_next(queue):
+def test_message_of_a_cancelled_aget_goes_to_the_next_task(queue):
     async def main():
         first, second = (asyncio.ensure_future(queue.aget()) for _ in range(2))
         await asyncio.sleep(0.01)
@@ -289,7 +288,7 @@ def test_who_is_cancelled_leaves_it_to_the_next(queue):
     run(main())
 
 
-def test_who_is_cancelled_has_put_nothing():
+def test_cancelled_aput_puts_nothing():
     async def main(one):
         one.put(1)
         first = asyncio.ensure_future(one.aput("never"))
@@ -305,7 +304,7 @@ def test_who_is_cancelled_has_put_nothing():
         assert run(main(one)) == ("then", True)
 
 
-def test_closing_wakes_who_awaits():
+def test_close_and_shutdown_wake_awaiting_tasks():
     async def main(how):
         queue = Queue(1)
         queue.put(1)
@@ -324,16 +323,16 @@ def test_closing_wakes_who_awaits():
             queue.shutdown()
         else:
             queue.close()
-        told = await asyncio.gather(*tasks, return_exceptions=True)
+        errors = await asyncio.gather(*tasks, return_exceptions=True)
         queue.close()
-        return [(type(error), error.status) for error in told]
+        return [(type(error), error.status) for error in errors]
 
     assert run(main("thread")) == run(main("here")) == [(ValueError, CLOSED)] * 3
     assert run(main("shutdown")) == [(ShutDown, SHUT_DOWN)] * 3
 
 
-def test_one_queue_in_several_loops_in_turn(queue):
-    """A loop that has ended with tasks in it leaves nothing behind that disturbs the next."""
+def test_loops_use_one_queue_in_turn(queue):
+    """A loop that ends with pending tasks does not affect the next loop."""
 
     async def leave():
         task = asyncio.ensure_future(queue.aget())
@@ -341,7 +340,7 @@ def test_one_queue_in_several_loops_in_turn(queue):
         return task
 
     for turn in range(3):
-        task = run(leave())  # which cancels what is left
+        task = run(leave())  # asyncio.run cancels the pending task
         assert task.cancelled()
         loop = asyncio.new_event_loop()
         task = loop.create_task(queue.aget())
@@ -351,7 +350,7 @@ def test_one_queue_in_several_loops_in_turn(queue):
         loop.close()
 
 
-def test_a_loop_closed_under_a_task(queue):
+def test_queue_works_after_a_loop_is_closed_with_a_pending_task(queue):
     loop = asyncio.new_event_loop()
     coroutine = queue.aget()
     task = loop.create_task(coroutine)
@@ -365,7 +364,7 @@ def test_a_loop_closed_under_a_task(queue):
     assert run(queue.aget()) == "next"
 
 
-def test_loops_in_two_threads(queue):
+def test_loops_of_two_threads_get_each_message_once(queue):
     got = []
 
     def take():
@@ -382,7 +381,7 @@ def test_loops_in_two_threads(queue):
     assert sorted(got) == list(range(100))
 
 
-def test_what_is_never_awaited(queue):
+def test_coroutine_that_is_never_awaited_has_no_effect(queue):
     for coroutine in (queue.aget(), queue.aput(1)):
         coroutine.close()
     assert queue.empty()

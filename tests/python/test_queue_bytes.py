@@ -1,4 +1,4 @@
-"""Queues of bytes: anything that has memory in one piece goes in, whole messages come out."""
+"""Queues of bytes: put_bytes() accepts any contiguous buffer, and get_bytes() returns whole messages."""
 
 import array
 import queue as standard
@@ -30,7 +30,7 @@ SOURCES = [
 
 
 @pytest.mark.parametrize("source", SOURCES, ids=lambda source: type(source).__name__)
-def test_whatever_has_bytes(queue, source):
+def test_any_contiguous_buffer_is_a_message(queue, source):
     whole = memoryview(source).tobytes()
     assert queue.put_bytes(source) is None
     assert queue.put_bytes_many([source, b"x", source]) == 3
@@ -40,7 +40,7 @@ def test_whatever_has_bytes(queue, source):
 
 
 @pytest.mark.parametrize("wrong", ["text", 5, None, [b"x"]])
-def test_what_has_none(queue, wrong):
+def test_objects_without_a_buffer_are_refused(queue, wrong):
     with pytest.raises(TypeError):
         queue.put_bytes(wrong)
     with pytest.raises(TypeError):
@@ -50,13 +50,13 @@ def test_what_has_none(queue, wrong):
     assert queue.empty()
 
 
-def test_memory_in_several_pieces(queue):
+def test_buffer_that_is_not_contiguous_is_refused(queue):
     with pytest.raises(BufferError):
         queue.put_bytes(memoryview(b"every other")[::2])
     assert queue.empty()
 
 
-def test_into_a_buffer(queue):
+def test_get_bytes_into_fills_a_buffer(queue):
     buffer = bytearray(b"-" * 8)
     queue.put_bytes(b"hello")
     assert queue.get_bytes_into(buffer) == 5
@@ -77,7 +77,7 @@ def test_into_a_buffer(queue):
     assert (list(numbers), large) == ([1, 2], b"x" * 100_000)
 
 
-def test_peek(queue):
+def test_peek_returns_a_message_without_removing_it(queue):
     refused(standard.Empty, EMPTY, queue.peek_bytes, False)
     refused(standard.Empty, TIMEOUT, queue.peek_bytes, timeout=0.001)
     for size in (0, 5, 1024, 1025, 200_000):
@@ -88,8 +88,8 @@ def test_peek(queue):
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 1000, 5000])
-def test_many_messages(size):
-    """More than one call gets, by count and by bytes; none is torn, or comes out of order."""
+def test_get_bytes_many_returns_all_messages_in_order(size):
+    """The messages exceed what one call returns, in count or in bytes. Each arrives whole and in order."""
     count = 10_000 if size < 1000 else 300
     with closing(Queue()) as queue:
         messages = [i.to_bytes(4, "little") * (size // 4) for i in range(count)]
@@ -105,7 +105,7 @@ def test_many_messages(size):
         assert queue.stat().bytes == 0
 
 
-def test_none_or_some(queue):
+def test_put_bytes_many_puts_all_messages_or_none_unless_partial(queue):
     with closing(Queue(2)) as two:
         refused(ValueError, TOO_LARGE, two.put_bytes_many, [b"1", b"2", b"3"], False)
         assert two.put_bytes_many([b"1", b"2", b"3"], False, partial=True) == 2
@@ -113,22 +113,22 @@ def test_none_or_some(queue):
         assert two.get_bytes_many(9) == [b"1", b"2"]
 
 
-def test_the_memory_of_a_burst_is_given_back():
+def test_memory_of_a_burst_is_freed():
     with closing(Queue()) as queue:
         queue.put_bytes_many([b"x" * 100_000] * 200)
         assert queue.stat().memory >= 20_000_000
         while not queue.empty():
             queue.get_bytes()
 
-        def given_back():
+        def is_freed():
             refused(standard.Empty, EMPTY, queue.get_bytes, False)
             return queue.stat().memory < 5_000_000
 
-        wait_until(given_back)
+        wait_until(is_freed)
 
 
-def test_a_full_file_system(on_small_file_system, name):
-    """Nothing that is in the queue is lost, and there is room again when it has been taken."""
+def test_full_file_system_loses_no_message(on_small_file_system, name):
+    """A put fails with ENOSPC and keeps the messages of the queue. It succeeds again when they have been removed."""
     code = """
 import errno, sys
 from shmkit import Queue
@@ -151,8 +151,8 @@ queue.unlink()
     assert on_small_file_system(code, name).out == "True -8\n" * 3 + "True True\nTrue\n"
 
 
-def test_processor_time_while_waiting_is_left_to_other_threads(run):
-    """A copy of many bytes, and a wait, let other threads run; so a queue between two threads comes to its end."""
+def test_large_copies_and_waits_let_other_threads_run(run):
+    """Two threads exchange large messages. Each must run while the other copies or waits."""
     code = """
 import threading
 from shmkit import Queue

@@ -1,4 +1,4 @@
-"""Queues through ctypes: every function, and what each refuses."""
+"""The C functions of Queue, called through ctypes: their results and the arguments they refuse."""
 
 import ctypes
 import select
@@ -23,7 +23,7 @@ from capi import (
 )
 
 EMPTY, FULL, SHUT_DOWN = -16, -17, -27
-FAIL, TRUST, OVERWRITE, SHUT, EXCLUSIVE, ALL = (0x10000 << bit for bit in range(6))
+FAIL, TRUST, OVERWRITE, SHUTDOWN, EXCLUSIVE, ALL = (0x10000 << bit for bit in range(6))
 MESSAGES, ROOM = 0, 1
 
 
@@ -53,7 +53,7 @@ def get(handle, room=100, timeout=NOWAIT, flags=0, verb="get"):
     return buffer.raw[: min(room, size.value)]
 
 
-def test_put_and_get(handle):
+def test_get_returns_the_messages_in_the_order_of_put(handle):
     full = c_uint32(77)
     assert get(handle) == EMPTY
     assert get(handle, timeout=1_000_000, flags=INTERRUPTIBLE) == TIMEOUT
@@ -63,8 +63,8 @@ def test_put_and_get(handle):
     assert put(handle, b"three", 1_000_000, INTERRUPTIBLE) == TIMEOUT
     assert last_error()[0] == TIMEOUT
     assert LIB.shmkit_queue_is_full(handle, byref(full)) == OK
-    told = info(handle)
-    assert (full.value, told.messages, told.bytes, told.maxsize, told.puts) == (1, 2, 3, 2, 2)
+    known = info(handle)
+    assert (full.value, known.messages, known.bytes, known.maxsize, known.puts) == (1, 2, 3, 2, 2)
     assert get(handle, 2) == TOO_LARGE
     assert get(handle, 2, verb="peek") == b"on"
     assert get(handle, 3) == b"one"
@@ -73,7 +73,7 @@ def test_put_and_get(handle):
     assert get(handle, 0) == b""
 
 
-def test_several_at_once(handle):
+def test_put_many_and_get_many_transfer_several_messages(handle):
     texts = (b"one", b"", b"three")
     keep = [ctypes.create_string_buffer(text, len(text) or 1) for text in texts]
     table = (QueueMessage * 3)(
@@ -93,7 +93,7 @@ def test_several_at_once(handle):
     assert LIB.shmkit_queue_get_many(handle, buffer, 20, sizes, 3, NOWAIT, 0, byref(count)) == EMPTY
 
 
-def test_in_place(handle):
+def test_reservations_and_leases_end_once(handle):
     data, token, size, attempts = c_void_p(), c_uint64(), c_uint64(), c_uint32()
     assert LIB.shmkit_queue_reserve(handle, 10, NOWAIT, 0, byref(data), byref(token)) == OK
     assert data.value % 32 == 0
@@ -118,16 +118,16 @@ def test_in_place(handle):
     assert info(handle).skipped == 1
 
 
-def test_shut_down(handle):
+def test_shutdown_refuses_puts_and_ends_gets_after_the_last_message(handle):
     assert put(handle, b"left") == OK
     assert LIB.shmkit_queue_shutdown(handle) == OK
-    assert info(handle).flags == SHUT
+    assert info(handle).flags == SHUTDOWN
     assert put(handle, b"more") == SHUT_DOWN
     assert get(handle) == b"left"
     assert get(handle, timeout=FOREVER) == SHUT_DOWN
 
 
-def test_overflow():
+def test_overflow_option_overwrites_or_fails():
     handle = c_void_p()
     assert LIB.shmkit_queue_create(None, options(maxsize=1, flags=OVERWRITE), byref(handle)) == OK
     assert [put(handle, each) for each in (b"1", b"2", b"3")] == [OK] * 3
@@ -138,7 +138,7 @@ def test_overflow():
     assert LIB.shmkit_queue_close(handle) == OK
 
 
-def test_descriptors(handle):
+def test_descriptors_report_messages_and_room(handle):
     messages, room = c_int32(), c_int32()
     assert LIB.shmkit_queue_fileno(handle, MESSAGES, byref(messages)) == OK
     assert LIB.shmkit_queue_fileno(handle, ROOM, byref(room)) == OK
@@ -149,7 +149,7 @@ def test_descriptors(handle):
     assert select.select([messages.value], [], [], 60)[0] == [messages.value]
 
 
-def test_between_processes(handle, fork):
+def test_put_wakes_another_process(handle, fork):
     child = fork(lambda child: child.send((get(handle, timeout=FOREVER), put(handle, b"back"))))
     while not info(handle).get_waits:
         pass
@@ -170,7 +170,7 @@ def test_impossible_options_are_refused(fields, name):
     assert (handle.value, size.value) == (77, 77)
 
 
-def test_null_where_there_are_bytes(handle):
+def test_null_with_a_size_is_refused(handle):
     out, data = c_uint64(77), c_void_p(77)
     table = (QueueMessage * 1)(QueueMessage(None, 5))
     assert LIB.shmkit_queue_put(handle, None, 5, NOWAIT, 0) == INVALID

@@ -1,4 +1,4 @@
-"""Messages that are filled and read in place: what is seen of them, how they end, and what if nobody ends them."""
+"""Reservations and leases, which fill and read messages in place: their data, their ends and their owners' deaths."""
 
 import ctypes
 import gc
@@ -19,7 +19,7 @@ INVALID, CLOSED, TIMEOUT, NOT_OWNER, EMPTY, FULL = -1, -2, -10, -13, -16, -17
 
 @pytest.fixture(params=["unnamed", "placed"])
 def queue(request, name):
-    """Return a queue in each place."""
+    """Return a queue at each place."""
     if request.param == "placed":
         with SharedMemory(name, create=True, size=1 << 17, managed=True) as shm:
             shm.unlink()
@@ -31,14 +31,14 @@ def queue(request, name):
 
 
 def address(buffer):
-    """Return where a writable buffer lies."""
+    """Return the address of a writable buffer."""
     return ctypes.addressof(ctypes.c_char.from_buffer(buffer))
 
 
 # --- reservations -----------------------------------------------------------------------------------------------------
 
 
-def test_fill_in_place(queue):
+def test_reservation_is_filled_in_place(queue):
     with queue.reserve(16) as buffer:
         assert isinstance(buffer, memoryview)
         assert (buffer.nbytes, buffer.readonly, buffer.format) == (16, False, "B")
@@ -50,7 +50,7 @@ def test_fill_in_place(queue):
         buffer[0] = 1
 
 
-def test_less_than_was_reserved(queue):
+def test_commit_may_use_less_than_was_reserved(queue):
     place = queue.reserve(100)
     with place as buffer:
         buffer[:3] = b"abc"
@@ -68,7 +68,7 @@ def test_less_than_was_reserved(queue):
     assert queue.get_bytes() == b""
 
 
-def test_given_up(queue):
+def test_aborted_reservation_is_skipped(queue):
     with pytest.raises(KeyError), queue.reserve(5):
         raise KeyError
     place = queue.reserve(5)
@@ -83,7 +83,7 @@ def test_given_up(queue):
     assert queue.stat().skipped == 3
 
 
-def test_what_is_reserved_holds_up_what_is_behind(queue):
+def test_reservation_holds_up_the_messages_behind_it(queue):
     first, second = queue.reserve(1), queue.reserve(1)
     queue.put_bytes(b"3")
     second.data[:] = b"2"
@@ -94,7 +94,7 @@ def test_what_is_reserved_holds_up_what_is_behind(queue):
     assert queue.get_bytes_many() == [b"1", b"2", b"3"]
 
 
-def test_room_for_a_reservation():
+def test_reserve_waits_for_room():
     with closing(Queue(1)) as one:
         with one.reserve(0):
             refused(standard.Full, FULL, one.reserve, 0, False)
@@ -113,7 +113,7 @@ def test_room_for_a_reservation():
 # --- leases -----------------------------------------------------------------------------------------------------------
 
 
-def test_read_in_place(queue):
+def test_lease_is_read_in_place(queue):
     queue.put_bytes(b"hello")
     with queue.lease() as message:
         assert isinstance(message, Lease)
@@ -132,7 +132,7 @@ def test_read_in_place(queue):
         refused(NotOwner, NOT_OWNER, call)
 
 
-def test_given_back(queue):
+def test_message_is_redelivered_unless_its_lease_is_acked(queue):
     queue.put("work")
     with pytest.raises(KeyError), queue.lease() as message:
         raise KeyError
@@ -149,7 +149,7 @@ def test_given_back(queue):
     assert queue.stat().redelivered == 3
 
 
-def test_others_go_on_behind_a_lease(queue):
+def test_messages_behind_a_lease_can_be_got(queue):
     queue.put_many([1, 2, 3])
     with queue.lease() as message:
         assert queue.get() == 2
@@ -158,14 +158,14 @@ def test_others_go_on_behind_a_lease(queue):
         assert queue.empty()
 
 
-def test_what_cannot_be_unpickled_stays_leased(queue):
+def test_message_that_cannot_be_unpickled_is_redelivered(queue):
     queue.put_bytes(b"\x80\x05nonsense")
     with pytest.raises(pickle.UnpicklingError), queue.lease() as message:
         message.get()
     assert queue.get_bytes() == b"\x80\x05nonsense"
 
 
-def test_a_child_has_not_leased_what_its_parent_has(queue, fork):
+def test_forked_child_cannot_end_leases_of_its_parent(queue, fork):
     queue.put_bytes(b"parent's")
     lease, place = queue.lease(), queue.reserve(1)
 
@@ -182,7 +182,7 @@ def test_a_child_has_not_leased_what_its_parent_has(queue, fork):
 
 
 @pytest.mark.parametrize("kind", [Lease, Reservation])
-def test_without_a_queue(kind):
+def test_lease_and_reservation_cannot_be_created_without_a_queue(kind):
     with pytest.raises(TypeError, match="is made by Queue"):
         kind()
     empty = kind.__new__(kind)
@@ -193,11 +193,11 @@ def test_without_a_queue(kind):
         pickle.dumps(empty)
 
 
-# --- what outlives what -----------------------------------------------------------------------------------------------
+# --- lifetimes --------------------------------------------------------------------------------------------------------
 
 
-def test_views_outlive_their_queue():
-    """What is read there may be anything, but no address is left without memory."""
+def test_views_stay_readable_after_close():
+    """The content of the views is undefined after close(), but their memory stays mapped."""
     before = mappings()
     queue = Queue()
     queue.put_bytes(b"x" * 100_000)
@@ -218,7 +218,7 @@ def test_views_outlive_their_queue():
     assert mappings() == before
 
 
-def test_closing_inside_of_a_block():
+def test_queue_may_be_closed_inside_a_block():
     queue = Queue()
     queue.put("there")
     with queue.lease() as message:
@@ -232,7 +232,7 @@ def test_closing_inside_of_a_block():
         queue.close()
 
 
-def test_a_process_that_ends_with_open_places(run):
+def test_interpreter_ends_with_open_leases_and_reservations(run):
     code = """
 from shmkit import Queue
 queue = Queue()
@@ -246,7 +246,7 @@ print("end")
     assert run(code).out == "end\n"
 
 
-def test_places_of_a_queue_that_is_dropped():
+def test_lease_keeps_its_queue_alive():
     queue = Queue()
     queue.put_bytes(b"alone")
     message = queue.lease()
@@ -256,10 +256,10 @@ def test_places_of_a_queue_that_is_dropped():
     message.ack()
 
 
-# --- who dies ---------------------------------------------------------------------------------------------------------
+# --- deaths -----------------------------------------------------------------------------------------------------------
 
 
-def test_who_dies_with_a_lease(queue, fork):
+def test_message_leased_by_a_dead_process_is_redelivered(queue, fork):
     queue.put("dangerous")
 
     def work(child):
@@ -276,7 +276,7 @@ def test_who_dies_with_a_lease(queue, fork):
     assert queue.stat().redelivered == 2
 
 
-def test_who_dies_with_a_reservation(queue, fork):
+def test_reservation_of_a_dead_process_is_skipped(queue, fork):
     def work(child):
         place = queue.reserve(10)
         child.send("reserved")
@@ -294,7 +294,7 @@ def test_who_dies_with_a_reservation(queue, fork):
     assert queue.stat().skipped == 1
 
 
-def test_join_survives_who_dies_before_task_done(fork):
+def test_join_waits_for_a_message_whose_consumer_died(fork):
     with closing(JoinableQueue()) as queue:
         queue.put_many(["a", "b"])
 
@@ -315,7 +315,7 @@ def test_join_survives_who_dies_before_task_done(fork):
         joiner.end()
 
 
-def test_task_done_is_for_what_this_process_has_got(fork):
+def test_task_done_fails_in_a_process_that_got_no_message(fork):
     with closing(JoinableQueue()) as queue:
         queue.put(os.getpid())
         queue.get()

@@ -1,4 +1,4 @@
-"""Objects with large buffers: they are copied straight into the queue, and come out as they went in."""
+"""Objects with large buffers, which put() copies directly into the queue and get() returns unchanged."""
 
 import array
 import collections
@@ -24,7 +24,7 @@ from shmkit import Corrupt, JoinableQueue, Lock, Queue, SharedMemory
 
 CORRUPT, TOO_LARGE = -21, -18
 MAGIC = b"\xffshmkit\x05"
-# Buffers of so many bytes, and of more, are not a part of the pickle.
+# A buffer of at least this many bytes is stored outside the pickle.
 APART = 1 << 14
 
 
@@ -41,7 +41,7 @@ ARRAYS = {
     "just apart": lambda: np.zeros(APART, np.uint8),
     "large": lambda: np.arange(100_000.0),
     "very large": lambda: np.arange(3_000_000, dtype=np.int16),
-    # From 32 MiB on a copy of it is made of huge pages.
+    # A copy of at least 32 MiB uses huge pages.
     "huge": lambda: np.arange((32 << 20) // 4 + 7, dtype=np.int32),
     "rows": lambda: np.arange(60_000).reshape(200, 300),
     "columns": lambda: np.asfortranarray(np.arange(60_000).reshape(200, 300)),
@@ -55,7 +55,7 @@ ARRAYS = {
 
 
 @pytest.mark.parametrize("kind", ARRAYS)
-def test_arrays(queue, kind):
+def test_arrays_are_unchanged(queue, kind):
     given = ARRAYS[kind]()
     queue.put(given)
     queue.put([given, "and", given])
@@ -64,18 +64,18 @@ def test_arrays(queue, kind):
         assert (got.dtype, got.shape, got.flags.contiguous) == (given.dtype, given.shape, kind != "columns")
         assert (got == given).all()
         assert got.flags.writeable
-        got[...] = given  # memory of its own, which outlives all
+        got[...] = given  # the array has its own memory
     assert queue.empty()
 
 
-def test_the_same_array_twice_is_the_same_array(queue):
+def test_array_put_twice_in_one_object_stays_one_array(queue):
     given = np.arange(10_000)
     queue.put([given, given])
     one, two = queue.get()
     assert one is two
 
 
-def test_readonly_stays_readonly(queue):
+def test_readonly_buffers_stay_readonly(queue):
     given = np.arange(10_000)
     given.flags.writeable = False
     queue.put(given)
@@ -86,9 +86,9 @@ def test_readonly_stays_readonly(queue):
     assert (type(writable), bytes(writable)) == (bytearray, b"w" * 50_000)
 
 
-def test_without_numpy(queue):
+def test_buffers_of_other_classes_are_unchanged(queue):
     class Block:
-        """What offers its memory by itself."""
+        """Pickles its memory as a buffer."""
 
         def __init__(self, memory):
             self.memory = memory
@@ -105,7 +105,7 @@ def test_without_numpy(queue):
     assert queue.empty()
 
 
-def test_what_is_got_is_not_the_queues_memory(queue):
+def test_get_returns_a_copy(queue):
     given = np.arange(10_000)
     queue.put(given)
     got = queue.get()
@@ -114,8 +114,8 @@ def test_what_is_got_is_not_the_queues_memory(queue):
     assert (got == given).all()
 
 
-def test_large_bytes_and_text(queue):
-    """What a pickler writes in several pieces."""
+def test_large_bytes_and_text_are_unchanged(queue):
+    """A pickler writes these objects in several pieces."""
     given = ["x" * 300_000, b"y" * 300_000, bytearray(b"z" * 300_000), list(range(100_000)), "end"]
     for each in given:
         queue.put(each)
@@ -126,7 +126,7 @@ def test_large_bytes_and_text(queue):
     assert queue.get()[0] == given
 
 
-def test_a_message_is_the_bare_pickle_where_it_can_be():
+def test_message_without_large_buffers_is_a_plain_pickle():
     with closing(Queue()) as queue:
         for plain in ([1, 2], "x" * 300_000, np.arange(10)):
             queue.put(plain)
@@ -138,7 +138,7 @@ def test_a_message_is_the_bare_pickle_where_it_can_be():
         assert (queue.get() == np.arange(10_000)).all()
 
 
-def test_a_lease_copies_nothing(queue):
+def test_get_of_a_lease_does_not_copy_arrays(queue):
     given = [np.arange(10_000.0), "text", np.arange(500_000, dtype=np.uint8)]
     queue.put(given)
     with queue.lease() as message:
@@ -153,7 +153,7 @@ def test_a_lease_copies_nothing(queue):
     assert queue.empty()
 
 
-def test_arrays_are_aligned_wherever_the_message_begins(queue):
+def test_arrays_are_aligned_at_every_offset_of_the_message(queue):
     for size in range(0, 320, 16):
         queue.put_bytes(b"x" * size)
         queue.put([np.arange(3000.0), np.arange(APART + 1, dtype=np.uint8)])
@@ -162,7 +162,7 @@ def test_arrays_are_aligned_wherever_the_message_begins(queue):
             assert [each.ctypes.data % 64 for each in message.get()] == [0, 0]
 
 
-def test_arrays_outlive_queue_and_lease():
+def test_arrays_stay_readable_after_lease_and_queue():
     queue = Queue()
     queue.put(np.arange(100_000.0))
     with queue.lease() as message:
@@ -175,7 +175,7 @@ def test_arrays_outlive_queue_and_lease():
     assert part.sum() is not None
 
 
-def test_an_array_too_large():
+def test_array_larger_than_the_queue_can_hold_is_refused():
     with closing(Queue(capacity=1 << 16)) as queue:
         refused(ValueError, TOO_LARGE, queue.put, np.zeros(10_000))
         refused(ValueError, TOO_LARGE, queue.put_many, [np.zeros(10_000)])
@@ -183,8 +183,8 @@ def test_an_array_too_large():
         assert queue.get().shape == (3000,)
 
 
-def test_other_threads_change_what_is_put(queue):
-    """What is copied without the interpreter may change meanwhile; nothing else happens."""
+def test_put_succeeds_while_another_thread_changes_the_array(queue):
+    """put() copies without the GIL, so the content of the copy may vary. Its shape does not."""
     big, stop = np.zeros(500_000), threading.Event()
 
     def change():
@@ -200,7 +200,7 @@ def test_other_threads_change_what_is_put(queue):
     thread.join()
 
 
-# --- how things are pickled -------------------------------------------------------------------------------------------
+# --- pickling ---------------------------------------------------------------------------------------------------------
 
 
 class Temperature:
@@ -210,7 +210,7 @@ class Temperature:
         self.degrees = degrees
 
 
-def test_reducers_are_those_of_multiprocessing_and_copyreg(queue):
+def test_reducers_of_multiprocessing_and_copyreg_are_used(queue):
     mine, yours = multiprocessing.Pipe()
     queue.put(yours)
     other = queue.get()
@@ -231,7 +231,7 @@ def test_reducers_are_those_of_multiprocessing_and_copyreg(queue):
     assert queue.get().degrees == 20
 
 
-def test_shared_things_travel_in_a_queue(queue, name):
+def test_segments_and_locks_are_sent_through_a_queue(queue, name):
     with SharedMemory(name, create=True, size=100) as shm, closing(Lock()) as lock:
         queue.put([shm, lock])
         same, other = queue.get()
@@ -244,7 +244,7 @@ def test_shared_things_travel_in_a_queue(queue, name):
         shm.unlink()
 
 
-def test_recursive_and_deep_objects(queue):
+def test_recursive_objects_are_unchanged_and_too_deep_objects_refused(queue):
     loop = []
     loop.append(loop)
     queue.put(loop)
@@ -258,13 +258,13 @@ def test_recursive_and_deep_objects(queue):
         too_deep = [too_deep]
     with pytest.raises(RecursionError):
         queue.put(too_deep)
-    while too_deep:  # or its end would be as deep
+    while too_deep:  # otherwise the deallocation would recurse as deep
         too_deep = too_deep[0]
     queue.put("fine")
     assert queue.get() == "fine"
 
 
-def test_nothing_is_kept_of_an_array(queue):
+def test_put_keeps_no_reference_to_an_array(queue):
     given = np.arange(10_000)
     gone = weakref.ref(given)
     queue.put([given, given])
@@ -282,7 +282,7 @@ BUFFERS = st.lists(
 
 @settings(max_examples=60, deadline=None)
 @given(thing=OBJECTS, arrays=BUFFERS)
-def test_whatever_comes_out_as_it_went_in(thing, arrays):
+def test_any_object_is_unchanged(thing, arrays):
     with closing(Queue()) as queue:
         queue.put((thing, arrays))
         assert queue.put_many([thing]) == 1
@@ -293,7 +293,7 @@ def test_whatever_comes_out_as_it_went_in(thing, arrays):
         assert queue.empty()
 
 
-# --- messages that others have made -----------------------------------------------------------------------------------
+# --- messages in the format of the queue ------------------------------------------------------------------------------
 
 
 def message(pickled, *entries, tail=b""):
@@ -306,7 +306,7 @@ ONE = pickle.dumps(pickle.PickleBuffer(b"x"), 5, buffer_callback=lambda buffer: 
 BEHIND = 24 + 16 + len(ONE)
 
 
-def test_a_message_made_by_hand():
+def test_hand_made_message_is_read():
     with closing(Queue()) as queue:
         queue.put_bytes(message(ONE, (BEHIND, 3 << 1), tail=b"abc"))
         queue.put_bytes(message(ONE, (BEHIND + 1, 1 << 1 | 1), tail=b"abc"))
@@ -314,7 +314,7 @@ def test_a_message_made_by_hand():
         assert [queue.get(), queue.get(), queue.get()] == [b"abc", b"b", 5]
 
 
-LIES = [
+CORRUPT_MESSAGES = [
     MAGIC,
     MAGIC + bytes(15),
     MAGIC + struct.pack("<QQ", 1, 0),
@@ -333,43 +333,43 @@ LIES = [
 ]
 
 
-@pytest.mark.parametrize("lie", range(len(LIES)))
-def test_lies(queue, lie):
-    queue.put_bytes(LIES[lie])
+@pytest.mark.parametrize("number", range(len(CORRUPT_MESSAGES)))
+def test_corrupt_message_raises_corrupt(queue, number):
+    queue.put_bytes(CORRUPT_MESSAGES[number])
     refused(Corrupt, CORRUPT, queue.get, match="not an object")
     queue.put_many(["next"])
-    queue.put_bytes(LIES[lie] + bytes(70_000) if lie < 2 else LIES[lie])
+    queue.put_bytes(CORRUPT_MESSAGES[number] + bytes(70_000) if number < 2 else CORRUPT_MESSAGES[number])
     assert queue.get() == "next"
     with queue.lease() as got:
-        if lie >= 2:
+        if number >= 2:
             refused(Corrupt, CORRUPT, got.get, match="not an object")
 
 
-def test_a_lie_in_a_batch():
+def test_get_many_attaches_the_good_objects_to_corrupt():
     with closing(Queue()) as queue:
         queue.put_many([1])
-        queue.put_bytes(LIES[0])
+        queue.put_bytes(CORRUPT_MESSAGES[0])
         queue.put_many([2])
         with pytest.raises(Corrupt) as caught:
             queue.get_many()
         assert caught.value.objects == [1, 2]
 
 
-def test_any_changed_byte_is_an_exception_or_an_object():
-    """A byte of the head, and of the table, changed in every way that matters."""
+def test_changed_byte_causes_an_exception_or_another_object():
+    """The test changes each byte of the header and of the table to several values."""
     with closing(Queue()) as queue:
         queue.put([pickle.PickleBuffer(bytearray(APART)), pickle.PickleBuffer(bytearray(APART + 100))])
         whole = queue.get_bytes()
         for place in range(24 + 2 * 16):
-            for lie in (0, 1, 0x7F, 0x80, 0xFF):
-                queue.put_bytes(whole[:place] + bytes([lie]) + whole[place + 1 :])
+            for value in (0, 1, 0x7F, 0x80, 0xFF):
+                queue.put_bytes(whole[:place] + bytes([value]) + whole[place + 1 :])
                 with contextlib.suppress(Corrupt, pickle.UnpicklingError, EOFError, ValueError, KeyError):
                     queue.get()
         assert queue.empty()
 
 
-def test_views_of_views_are_not_left_to_the_cycle_collector(run):
-    """CPython 3.11 crashes where memoryview(PickleBuffer(memoryview)) is a part of a cycle that it collects."""
+def test_cycle_collector_does_not_crash_on_views_of_views(run):
+    """CPython 3.11 crashes if it collects a cycle that contains memoryview(PickleBuffer(memoryview))."""
     code = """
 import gc, pickle
 from shmkit import Queue

@@ -1,4 +1,4 @@
-"""Queues in other processes, of which any may be killed; the others go on."""
+"""Queues in other processes: if a process is killed, the others continue."""
 
 import contextlib
 import itertools
@@ -21,7 +21,7 @@ from shmkit import JoinableQueue, Queue, SimpleQueue
 """
 
 
-def test_process_that_gets_it_as_an_argument_gets_and_puts(run):
+def test_spawned_process_gets_and_puts(run):
     code = """
 def work(there, back):
     for i in range(3):
@@ -41,7 +41,7 @@ if __name__ == "__main__":
     assert run(PREFACE + code).out == "(0, 'a') (1, 'b') (2, 'c')\n0 True\n"
 
 
-def test_queue_travels_in_a_queue(run):
+def test_queue_is_sent_through_a_queue(run):
     code = """
 def work(connection):
     queue = connection.recv()
@@ -66,18 +66,18 @@ if __name__ == "__main__":
     assert run(PREFACE + code).out == "JoinableQueue True\n0\n"
 
 
-def test_bounds_and_overflow_travel():
+def test_pickle_keeps_bounds_and_overflow():
     with closing(Queue(3, max_bytes=500, capacity=4096, overflow="overwrite")) as queue:
         same = pickle.loads(pickle.dumps(queue))
         assert (same.maxsize, same.max_bytes, same.capacity, same.overflow) == (3, 500, 4096, "overwrite")
         same.close()
 
 
-# --- what is put is there ---------------------------------------------------------------------------------------------
+# --- visibility -------------------------------------------------------------------------------------------------------
 
 
-def test_a_put_is_visible_when_it_returns(where, fork):
-    """multiprocessing.Queue has a thread put it later, and loses it where the process ends by os._exit."""
+def test_message_is_visible_when_put_returns(where, fork):
+    """A thread of multiprocessing.Queue puts the message later. The message is lost if the process calls os._exit."""
     with closing(Queue(**where)) as queue:
 
         def work(child):
@@ -88,7 +88,7 @@ def test_a_put_is_visible_when_it_returns(where, fork):
         assert (queue.qsize(), queue.get(False)) == (1, "put")
 
 
-def test_a_child_goes_on_with_its_parents_queue(where, fork):
+def test_forked_child_uses_the_queue_of_its_parent(where, fork):
     with closing(Queue(**where)) as queue:
         queue.put("before")
         child = fork(lambda child: (child.send(queue.get()), queue.put("after")))
@@ -97,8 +97,8 @@ def test_a_child_goes_on_with_its_parents_queue(where, fork):
         child.end()
 
 
-def test_many_processes(where, fork):
-    """Each message once, those of one producer in their order for each consumer."""
+def test_processes_get_each_message_once(where, fork):
+    """Each consumer gets the messages of a producer in the order of their puts."""
     each, producers = 400, 3
 
     def produce(number):
@@ -127,11 +127,11 @@ def test_many_processes(where, fork):
         assert everything == [(n, i) for n in range(producers) for i in range(each)]
 
 
-# --- death ------------------------------------------------------------------------------------------------------------
+# --- deaths -----------------------------------------------------------------------------------------------------------
 
 
-def test_a_consumer_killed_while_it_waits(where, fork):
-    """With multiprocessing.Queue it dies holding the readers' lock, and nobody gets anything any more."""
+def test_consumer_killed_during_a_wait_does_not_block_others(where, fork):
+    """With multiprocessing.Queue the victim holds the lock of the readers, and every later get() blocks forever."""
     with closing(Queue(**where)) as queue:
         for _ in range(3):
             child = fork(lambda child: queue.get())
@@ -142,7 +142,7 @@ def test_a_consumer_killed_while_it_waits(where, fork):
         assert queue.get(timeout=60) == "for the living"
 
 
-def test_a_consumer_killed_with_a_message_in_hand(where, fork):
+def test_message_of_a_killed_consumer_is_redelivered(where, fork):
     def work(child):
         child.send(queue.get())
         child.pause()
@@ -158,7 +158,7 @@ def test_a_consumer_killed_with_a_message_in_hand(where, fork):
         assert queue.join(60)
 
 
-def test_a_producer_killed_while_it_waits(where, fork):
+def test_producer_killed_during_a_wait_puts_nothing(where, fork):
     with closing(Queue(1, **where)) as queue:
         queue.put("full")
         child = fork(lambda child: queue.put("never"))
@@ -170,8 +170,8 @@ def test_a_producer_killed_while_it_waits(where, fork):
 
 
 @pytest.mark.parametrize("size", [10, 200_000])
-def test_producers_and_consumers_killed_at_random(fork, size):
-    """What a producer that lives has put is got, whole, in order, and at most once but for what somebody died over."""
+def test_queue_stays_valid_if_producers_and_consumers_are_killed_at_random(fork, size):
+    """Every message that is left in the queue is whole."""
     numbers = random.Random(7)
     body = os.urandom(16) * (size // 16)
 
@@ -219,14 +219,14 @@ def test_survivors_make_progress_while_others_are_killed(fork):
             victim = fork(hammer)
             time.sleep(0.005)
             victim.kill()
-            # One that got a message and died has taken it along: there is always one more.
+            # A victim that died after its get has removed a message. This put replaces it.
             with contextlib.suppress(standard.Full):
                 queue.put(b"noise", False)
         thread.join()
         assert len(done) == 300
 
 
-def test_stopped_is_not_dead(fork):
+def test_lease_of_a_stopped_process_is_not_redelivered(fork):
     def work(child):
         message = queue.lease()
         child.send(message.get())

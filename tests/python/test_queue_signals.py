@@ -1,4 +1,4 @@
-"""Ctrl-C ends an asynchronous wait for a queue, and interrupts lose no message."""
+"""Ctrl-C ends an asynchronous wait for a queue. An interrupt loses at most the message of the interrupted get()."""
 
 import pytest
 
@@ -12,7 +12,7 @@ def interrupt(number=signal.SIGINT):
 """
 
 
-def test_ctrl_c_while_awaiting(run):
+def test_ctrl_c_ends_an_await(run):
     code = """
 import asyncio
 async def main():
@@ -29,8 +29,8 @@ print(queue.get())
 
 
 @pytest.mark.parametrize("kind", ["Queue", "JoinableQueue"])
-def test_messages_under_a_storm_of_interrupts(run, kind):
-    """Each is got once, or is still there, wherever an interrupt hits; at most the one in hand is gone."""
+def test_many_interrupts_lose_at_most_one_message_each(run, kind):
+    """No message is got twice or out of order. An interrupt loses at most the message that the thread is getting."""
     code = f"""
 queue = {kind}()
 count, got, interrupted, armed, running = 3000, [], 0, False, True
@@ -48,12 +48,12 @@ if child == 0:
         queue.put(i)
     os._exit(0)
 
-def pester():
+def send_interrupts():
     while running:
         interrupt()
         time.sleep(0.002)
 
-thread = threading.Thread(target=pester)
+thread = threading.Thread(target=send_interrupts)
 thread.start()
 while len(got) + interrupted < count:
     try:
@@ -64,7 +64,7 @@ while len(got) + interrupted < count:
     except KeyboardInterrupt:
         continue
     except Exception:
-        break  # nothing came any more
+        break  # no more messages
 armed = running = False
 thread.join()
 print(os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]))

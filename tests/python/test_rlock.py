@@ -1,4 +1,4 @@
-"""Recursive locks: what they have that a Lock has not. The rest is tested with Lock in test_lock.py."""
+"""Behaviour of RLock that Lock does not have. test_lock.py tests what they share."""
 
 import os
 import threading
@@ -21,21 +21,21 @@ def lock(request, make):
 
 def in_a_thread(work):
     """Return what `work()` returns or raises in another thread."""
-    told = []
+    results = []
 
     def run():
         try:
-            told.append(work())
+            results.append(work())
         except Exception as error:
-            told.append(error)
+            results.append(error)
 
     thread = threading.Thread(target=run)
     thread.start()
     thread.join()
-    return told[0]
+    return results[0]
 
 
-def test_the_same_thread_takes_it_again(lock):
+def test_owning_thread_acquires_the_lock_again(lock):
     assert lock.depth == 0
     for depth in range(1, 6):
         assert lock.acquire() is True
@@ -53,7 +53,7 @@ def test_the_same_thread_takes_it_again(lock):
     assert lock.depth == 0
 
 
-def test_nested_blocks(lock):
+def test_nested_blocks_count_the_depth(lock):
     with lock, lock, lock:
         assert lock.depth == 3
         with pytest.raises(KeyError), lock:
@@ -64,7 +64,7 @@ def test_nested_blocks(lock):
     assert (lock.depth, lock.locked()) == (0, False)
 
 
-def test_many_times(lock):
+def test_lock_can_be_acquired_a_hundred_thousand_times(lock):
     for _ in range(100_000):
         lock.acquire()
     assert lock.depth == 100_000
@@ -73,7 +73,7 @@ def test_many_times(lock):
     assert not lock.locked()
 
 
-def test_another_thread_is_kept_out(lock):
+def test_another_thread_cannot_acquire_a_held_lock(lock):
     with lock:
         assert in_a_thread(lambda: lock.acquire(False)) is False
         assert in_a_thread(lambda: lock.acquire(True, 0.02)) is False
@@ -82,7 +82,7 @@ def test_another_thread_is_kept_out(lock):
     assert in_a_thread(lambda: (lock.acquire(), lock.depth, lock.release())) == (True, 1, None)
 
 
-def test_another_thread_may_not_release_it(lock):
+def test_another_thread_cannot_release_the_lock(lock):
     with lock, lock:
         error = in_a_thread(lock.release)
         assert type(error) is shmkit.NotOwner
@@ -111,17 +111,17 @@ def test_another_thread_waits_for_the_last_release(lock):
     assert order == ["inner", "outer", 1]
 
 
-def test_a_thread_that_ends_frees_nothing(lock):
+def test_lock_stays_held_after_the_end_of_its_thread(lock):
     assert in_a_thread(lock.acquire) is True
     assert lock.owner == os.getpid()
     assert lock.acquire(True, 0.02) is False
-    for _ in range(50):  # threads with numbers that the first one may have had
+    for _ in range(50):  # threads that may reuse the id of the first thread
         assert in_a_thread(lambda: lock.acquire(False)) is False
     refused(shmkit.NotOwner, NOT_OWNER, lock.release)
     assert lock.locked()
 
 
-def test_two_handles_are_one_lock(name):
+def test_two_handles_share_the_depth(name):
     one, other = RLock(name), RLock(name)
     with one, other, one:
         assert one.depth == other.depth == 3
@@ -131,7 +131,7 @@ def test_two_handles_are_one_lock(name):
     other.close()
 
 
-def test_two_locks_are_two(make):
+def test_two_locks_are_independent(make):
     one, other = RLock(), RLock()
     with one:
         assert not other.locked()
@@ -140,7 +140,7 @@ def test_two_locks_are_two(make):
         lock.close()
 
 
-def test_a_forked_child_holds_nothing(lock, fork):
+def test_forked_child_does_not_hold_the_lock_of_its_parent(lock, fork):
     lock.acquire()
     lock.acquire()
 
@@ -167,13 +167,13 @@ def test_a_forked_child_holds_nothing(lock, fork):
     lock.release()
 
 
-def test_acquisitions_count_the_outer_ones(lock):
+def test_acquisitions_count_outermost_acquires_only(lock):
     with lock, lock, lock:
         pass
     assert lock.stat()[6:] == (1, 0, 0, None)
 
 
-def test_it_is_never_transferable(lock):
+def test_rlock_is_never_transferable(lock):
     assert not lock.transferable
 
 

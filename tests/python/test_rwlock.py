@@ -1,5 +1,6 @@
-"""Readers-writer locks: who reads and who writes, what the arguments mean, what is told. Deaths, pickles, signals and
-Cython: test_rwlock_processes.py.
+"""Readers-writer locks: reading, writing, upgrades, arguments and stat().
+
+test_rwlock_processes.py tests deaths and other processes.
 """
 
 import math
@@ -25,7 +26,7 @@ def lock(make, name):
 
 @pytest.fixture
 def busy(fork):
-    """Return a function that has a child hold a lock as `verb` says, until go(), and returns the child."""
+    """Return a function that forks a child, which acquires a lock for `verb` until go(), and returns the child."""
 
     def busy(lock, verb):
         def work(child):
@@ -42,18 +43,18 @@ def busy(fork):
 
 
 def use_once(lock):
-    """Read and write once."""
+    """Acquire and release the lock once for writing and once for reading."""
     with lock.writer():
         pass
     with lock.reader():
         pass
 
 
-# --- many read or one writes ------------------------------------------------------------------------------------------
+# --- many readers or one writer ---------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize("place", ["unnamed", "named", "placed"])
-def test_many_read_or_one_writes(name, busy, place):
+def test_many_readers_or_one_writer_hold_the_lock(name, busy, place):
     shm = SharedMemory(name, create=True, size=16384, managed=True) if place == "placed" else None
     how = {"segment": shm, "offset": 64} if shm else {}
     lock = RWLock(name if place == "named" else None, **how)
@@ -85,7 +86,7 @@ def test_many_read_or_one_writes(name, busy, place):
         shm.close()
 
 
-def test_blocks_have_an_end(lock):
+def test_blocks_release_the_lock_at_their_end(lock):
     with lock.reader() as held:
         assert type(held).__name__ == "_Hold"
         assert lock.stat().readers == 1
@@ -109,7 +110,7 @@ def test_a_block_is_entered_once_at_a_time(lock):
     assert lock.stat().readers == 0
 
 
-def test_upgrade_and_downgrade(lock, busy):
+def test_upgrade_and_downgrade_change_the_hold(lock, busy):
     with lock.reader() as held:
         held.upgrade()
         assert lock.stat().writing
@@ -152,7 +153,7 @@ def test_a_block_releases_the_lock_as_the_lock_itself_changed_it(lock):
         lock.upgrade()
         lock.downgrade()
     use_once(lock)
-    # A change counts for its own hold only.
+    # A change applies to its own hold only.
     assert lock.acquire_read()
     lock.upgrade()
     lock.release_write()
@@ -171,7 +172,7 @@ def test_a_block_without_the_lock_at_its_end_reports_it(lock):
     use_once(lock)
 
 
-def test_of_two_who_upgrade_the_second_is_told(lock, fork):
+def test_second_of_two_upgrades_fails_with_deadlock(lock, fork):
     def work(child):
         with lock.reader() as held:
             child.send()
@@ -189,7 +190,7 @@ def test_of_two_who_upgrade_the_second_is_told(lock, fork):
     use_once(lock)
 
 
-def test_readers_wait_for_a_writer_that_waits(lock, busy, fork):
+def test_readers_wait_for_a_waiting_writer(lock, busy, fork):
     reader = busy(lock, "read")
     writer = fork(lambda child: (lock.acquire_write(), child.send("written"), lock.release_write()))
     wait_until(lambda: lock.stat().waiting and lock.stat().contended_since)
@@ -202,7 +203,7 @@ def test_readers_wait_for_a_writer_that_waits(lock, busy, fork):
     use_once(lock)
 
 
-def test_what_is_not_held(lock, fork):
+def test_calls_without_the_hold_that_they_need_fail(lock, fork):
     calls = (lock.release_read, lock.release_write, lock.upgrade, lock.downgrade, lock.mark_consistent)
     for call in calls:
         refused(NotOwner, NOT_OWNER, call)
@@ -221,7 +222,7 @@ def test_what_is_not_held(lock, fork):
 # --- threads ----------------------------------------------------------------------------------------------------------
 
 
-def test_threads(lock):
+def test_threads_exclude_each_other(lock):
     numbers, wrong = [0, 0], []
 
     def work(number):
@@ -249,13 +250,13 @@ def test_threads(lock):
 
 def test_acquire_read_ends_with_an_error_if_the_lock_is_closed_meanwhile(lock, busy):
     child = busy(lock, "write")
-    told = []
+    statuses = []
 
     def work():
         try:
             lock.acquire_read()
         except ValueError as error:
-            told.append(error.status)
+            statuses.append(error.status)
 
     other = pickle.loads(pickle.dumps(lock))
     thread = threading.Thread(target=work)
@@ -265,7 +266,7 @@ def test_acquire_read_ends_with_an_error_if_the_lock_is_closed_meanwhile(lock, b
     child.go()
     child.end()
     thread.join()
-    assert told == [CLOSED]
+    assert statuses == [CLOSED]
     use_once(other)
     other.close()
 
@@ -273,7 +274,7 @@ def test_acquire_read_ends_with_an_error_if_the_lock_is_closed_meanwhile(lock, b
 # --- arguments --------------------------------------------------------------------------------------------------------
 
 
-def test_timeouts(lock):
+def test_timeouts_of_every_kind_are_accepted_or_refused(lock):
     for timeout in (None, 0, -1, 1e-9, 5, 1e300, math.inf, True):
         assert lock.acquire_read(True, timeout)
         lock.upgrade(timeout)
@@ -293,7 +294,7 @@ def test_timeouts(lock):
     assert lock.stat().readers == 0
 
 
-def test_as_many_read_as_there_is_room_for(make, busy):
+def test_readers_are_limited_to_the_slots_and_to_65535_holds(make, busy):
     lock = make(RWLock, readers=1)
     child = busy(lock, "read")
     refused(shmkit.ShmkitError, PARTICIPANTS, lock.acquire_read)
@@ -317,10 +318,10 @@ def test_impossible_options_are_refused(managed):
             RWLock(readers=readers)
     for policy in ("ignore", None, True):
         refused(ValueError, INVALID, RWLock, on_owner_death=policy, match="on_owner_death")
-    refused(ValueError, INVALID, RWLock, segment=managed, offset=0)  # 128 readers want more than a page
+    refused(ValueError, INVALID, RWLock, segment=managed, offset=0)  # 128 readers need more than a page
 
 
-def test_what_is_told(lock, busy):
+def test_stat_reports_readers_and_writes(lock, busy):
     use_once(lock)
     info = lock.stat()
     assert type(info) is shmkit.RWLockInfo

@@ -1,4 +1,4 @@
-"""Readers-writer locks through ctypes: every function, and what each refuses."""
+"""The C functions of RWLock, called through ctypes: their results and the arguments they refuse."""
 
 from ctypes import byref, c_uint32, c_uint64, c_void_p
 
@@ -20,7 +20,7 @@ def handle():
         yield handle
 
 
-def test_read_upgrade_write_downgrade(handle):
+def test_upgrade_and_downgrade_change_the_hold(handle):
     owner_died = c_uint32(77)
     assert LIB.shmkit_rwlock_acquire_read(handle, FOREVER, 0, byref(owner_died)) == OK
     assert (owner_died.value, info(handle).readers, info(handle).max_readers) == (0, 1, 128)
@@ -39,7 +39,7 @@ def test_read_upgrade_write_downgrade(handle):
     assert LIB.shmkit_rwlock_release_write(handle) == NOT_OWNER
 
 
-def test_readers_are_at_most_4096():
+def test_more_than_4096_readers_are_refused():
     out, size = c_void_p(), c_uint64()
     assert LIB.shmkit_rwlock_size(options(readers=3), byref(size)) == OK
     assert size.value == 128 + 3 * 64

@@ -1,4 +1,4 @@
-"""Readers-writer locks: their holders die; other processes."""
+"""Readers-writer locks whose readers and writers die, and locks in other processes."""
 
 import os
 import pickle
@@ -15,7 +15,7 @@ NOT_FOUND, NOT_OWNER, TIMEOUT = -4, -13, -10
 
 @pytest.fixture
 def make_rw(name):
-    """Return a function that makes a lock at a place."""
+    """Return a function that creates a lock at a place."""
     made = []
 
     def make_rw(place="unnamed", **how):
@@ -34,15 +34,15 @@ def make_rw(name):
 
 @pytest.fixture
 def dead(fork):
-    """Return a function that has a child be killed after it has done `work` with a lock."""
+    """Return a function that runs `work` in a forked child and then kills the child."""
 
     def dead(work):
-        def then_stay(child):
+        def work_and_pause(child):
             work()
             child.send("held")
             child.pause()
 
-        child = fork(then_stay)
+        child = fork(work_and_pause)
         assert child.receive() == "held"
         child.kill()
 
@@ -53,7 +53,7 @@ def dead(fork):
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_dead_reader_leaves_nothing(make_rw, dead, place):
+def test_dead_reader_does_not_block_a_writer(make_rw, dead, place):
     lock = make_rw(place)
     dead(lock.acquire_read)
     assert lock.acquire_write()
@@ -68,7 +68,7 @@ def test_a_dead_reader_leaves_nothing(make_rw, dead, place):
 
 
 @pytest.mark.parametrize("place", PLACES)
-def test_a_dead_writer_is_an_exception_until_somebody_recovers(make_rw, dead, place):
+def test_acquire_raises_owner_died_until_a_process_recovers_the_lock(make_rw, dead, place):
     lock = make_rw(place)
     dead(lock.acquire_write)
     for _ in range(2):
@@ -91,21 +91,21 @@ def test_a_dead_writer_is_an_exception_until_somebody_recovers(make_rw, dead, pl
     assert lock.stat().recoveries == 1
 
 
-def test_the_policy_recover_goes_on(make_rw, dead):
+def test_acquire_succeeds_after_a_death_with_the_policy_recover(make_rw, dead):
     lock = make_rw(on_owner_death="recover")
     dead(lambda: (lock.acquire_read(), lock.upgrade()))
     with lock.reader() as held:
         assert lock.owner_died
         held.upgrade()
         assert lock.owner_died
-    assert not lock.owner_died, "who ends writing says that all is whole"
+    assert not lock.owner_died, "the end of a write makes the lock consistent"
     dead(lock.acquire_write)
     with lock.reader():
         pass
-    assert lock.owner_died, "a reader says nothing"
+    assert lock.owner_died, "a reader does not make the lock consistent"
     with pytest.raises(KeyError), lock.writer():
         raise KeyError
-    assert lock.owner_died, "an exception says nothing"
+    assert lock.owner_died, "a block that raises does not make the lock consistent"
     with lock.writer() as held:
         held.downgrade()
         assert not lock.owner_died
@@ -120,7 +120,7 @@ def test_the_policy_recover_goes_on(make_rw, dead):
     assert not lock.owner_died
 
 
-def test_who_waits_goes_on_after_a_death(make_rw, fork):
+def test_waiters_acquire_the_lock_after_a_death(make_rw, fork):
     lock = make_rw(on_owner_death="recover")
 
     def write(child):
@@ -154,7 +154,7 @@ def test_who_waits_goes_on_after_a_death(make_rw, fork):
     assert not lock.owner_died
 
 
-def test_one_that_dies_waiting_has_written_nothing(make_rw, fork):
+def test_waiting_writer_that_dies_leaves_the_lock_consistent(make_rw, fork):
     lock = make_rw()
     with lock.reader():
         waiting = fork(lambda child: lock.acquire_write())
@@ -167,7 +167,7 @@ def test_one_that_dies_waiting_has_written_nothing(make_rw, fork):
         assert not lock.owner_died
 
 
-def test_a_stopped_holder_is_alive(make_rw, fork):
+def test_stopped_reader_counts_as_live(make_rw, fork):
     lock = make_rw()
     child = fork(lambda child: (lock.acquire_read(), child.send("held"), child.pause(), lock.release_read()))
     assert child.receive() == "held"
@@ -180,7 +180,7 @@ def test_a_stopped_holder_is_alive(make_rw, fork):
     lock.release_write()
 
 
-# --- travels ----------------------------------------------------------------------------------------------------------
+# --- other processes --------------------------------------------------------------------------------------------------
 
 PREFACE = """
 import multiprocessing, time
@@ -188,7 +188,7 @@ from shmkit import RWLock
 """
 
 
-def test_process_that_gets_it_as_an_argument_reads_and_writes(run):
+def test_spawned_process_reads_and_writes(run):
     code = """
 def work(lock, connection):
     with lock.reader():
@@ -218,7 +218,7 @@ if __name__ == "__main__":
 
 
 @pytest.mark.parametrize("policy", ["raise", "recover"])
-def test_the_policy_travels(make_rw, dead, policy):
+def test_pickle_keeps_policy_and_readers(make_rw, dead, policy):
     lock = make_rw(on_owner_death=policy, readers=3)
     same = pickle.loads(pickle.dumps(lock))
     assert same.stat().max_readers == 3
@@ -232,7 +232,7 @@ def test_the_policy_travels(make_rw, dead, policy):
     same.close()
 
 
-def test_holds_do_not_travel(make_rw):
+def test_holds_cannot_be_pickled(make_rw):
     lock = make_rw()
     for hold in (lock.reader(), lock.writer(), lock.recover()):
         with pytest.raises(TypeError):

@@ -1,4 +1,4 @@
-"""Semaphores: permits, and what is told of them. Other processes: test_semaphore_processes.py."""
+"""Semaphores: permits, options and stat(). test_semaphore_processes.py tests other processes."""
 
 import math
 import multiprocessing
@@ -26,19 +26,19 @@ KINDS = {
 
 @pytest.fixture(params=KINDS)
 def kind(request):
-    """Return what makes each kind of semaphore."""
+    """Return a function that creates a semaphore of each kind."""
     return KINDS[request.param]
 
 
 @pytest.fixture
 def semaphore(kind, where):
-    """Return a semaphore of two permits, of each kind in each place."""
+    """Return a semaphore of two permits, of each kind at each place."""
     with closing(kind(2, **where)) as semaphore:
         yield semaphore
 
 
 def waiting(semaphore, fork, *arguments, **how):
-    """Return a child that sleeps for a permit, and then says what acquire() has returned."""
+    """Return a child that blocks in acquire() and then sends the result."""
     before = semaphore.stat().waits
     child = fork(lambda child: child.send(semaphore.acquire(*arguments, **how)))
     wait_until(lambda: semaphore.stat().waits > before)
@@ -48,7 +48,7 @@ def waiting(semaphore, fork, *arguments, **how):
 # --- acquire, release -------------------------------------------------------------------------------------------------
 
 
-def test_acquire_and_release(semaphore):
+def test_acquire_takes_a_permit_and_release_returns_it(semaphore):
     assert (semaphore.get_value(), semaphore.locked()) == (2, False)
     assert semaphore.acquire() is True
     assert semaphore.acquire(block=False) is True
@@ -68,7 +68,7 @@ def test_acquire_and_release(semaphore):
     assert semaphore.get_value() == 2
 
 
-def test_several_at_once(semaphore):
+def test_several_permits_are_acquired_at_once(semaphore):
     assert semaphore.acquire(n=2)
     assert semaphore.acquire(False, n=2) is False
     semaphore.release(1)
@@ -80,13 +80,13 @@ def test_several_at_once(semaphore):
     semaphore.release(n=2)
 
 
-def test_an_exception_gives_it_back(semaphore):
+def test_block_that_raises_releases_its_permit(semaphore):
     with pytest.raises(KeyError), semaphore:
         raise KeyError
     assert semaphore.get_value() == 2
 
 
-def test_whose_it_is(where):
+def test_release_with_undo_fails_beyond_what_this_process_holds(where):
     with closing(Semaphore(2, undo=True, processes=5, **where)) as two:
         assert two.undo is True
         assert two.held == 0
@@ -103,7 +103,7 @@ def test_whose_it_is(where):
         two.release()
 
 
-def test_without_undo_anybody_gives(fork):
+def test_any_process_may_release_without_undo(fork):
     with closing(Semaphore(0)) as semaphore:
         assert (semaphore.undo, semaphore.held) == (False, None)
         child = waiting(semaphore, fork, timeout=60)
@@ -115,7 +115,7 @@ def test_without_undo_anybody_gives(fork):
         assert semaphore.get_value() == 0
 
 
-def test_released_too_often():
+def test_release_beyond_the_maximum_is_refused():
     bounded, mine = multiprocessing.BoundedSemaphore(2), BoundedSemaphore(2, undo=False)
     with pytest.raises(ValueError, match="released too many times"):
         bounded.release()
@@ -128,23 +128,23 @@ def test_released_too_often():
     few.release(2)
     refused(ValueError, OVERFLOW, few.release)
     assert (few.get_value(), few.maximum) == (3, 3)
-    most = Semaphore(MAX_VALUE)
-    refused(ValueError, OVERFLOW, most.release)
-    refused(ValueError, OVERFLOW, most.release, MAX_VALUE)
-    assert most.acquire(n=MAX_VALUE)
-    assert most.maximum == MAX_VALUE
-    for each in (mine, few, most):
+    largest = Semaphore(MAX_VALUE)
+    refused(ValueError, OVERFLOW, largest.release)
+    refused(ValueError, OVERFLOW, largest.release, MAX_VALUE)
+    assert largest.acquire(n=MAX_VALUE)
+    assert largest.maximum == MAX_VALUE
+    for each in (mine, few, largest):
         each.close()
 
 
 @pytest.mark.parametrize("n", [0, -1, MAX_VALUE + 1, 2**32, 2**32 + 1, 2**64, -(2**70)])
-def test_numbers_that_cannot_be(semaphore, n):
+def test_impossible_number_of_permits_is_refused(semaphore, n):
     refused(ValueError, INVALID, semaphore.acquire, n=n, match="n must be")
     refused(ValueError, INVALID, semaphore.release, n, match="n must be")
     assert semaphore.get_value() == 2
 
 
-def test_more_than_there_will_ever_be(kind):
+def test_acquire_of_more_permits_than_the_maximum_is_refused(kind):
     semaphore = kind(2)
     if semaphore.maximum == 2:
         refused(ValueError, INVALID, semaphore.acquire, n=3)
@@ -155,7 +155,7 @@ def test_more_than_there_will_ever_be(kind):
 
 
 @pytest.mark.parametrize("n", [1.0, "1", b"1", [1], 1j])
-def test_numbers_that_are_none(semaphore, n):
+def test_number_of_permits_of_a_wrong_type_is_refused(semaphore, n):
     with pytest.raises(TypeError):
         semaphore.acquire(n=n)
     with pytest.raises(TypeError):
@@ -163,7 +163,7 @@ def test_numbers_that_are_none(semaphore, n):
     assert semaphore.get_value() == 2
 
 
-def test_arguments_as_those_of_multiprocessing():
+def test_calls_accept_the_arguments_of_multiprocessing():
     theirs, ours = multiprocessing.Semaphore(1), Semaphore(1)
     for call in (
         lambda one: one.acquire(),
@@ -189,7 +189,7 @@ def test_arguments_as_those_of_multiprocessing():
 
 
 @pytest.mark.parametrize("timeout", [0, 0.0, -0.0, -1, -1e300, -math.inf, 5e-324, 1e-9, False, -(1 << 62)])
-def test_timeouts_that_are_over_at_once(semaphore, timeout):
+def test_timeout_of_zero_or_less_expires_at_once(semaphore, timeout):
     assert semaphore.acquire(timeout=timeout) is True
     semaphore.acquire()
     assert semaphore.acquire(timeout=timeout) is False
@@ -197,14 +197,14 @@ def test_timeouts_that_are_over_at_once(semaphore, timeout):
 
 
 @pytest.mark.parametrize("timeout", [None, math.inf, 1e300, 9.2e9, 9.3e9, 2**53, 2**63, 1e18, 30, 30.5])
-def test_timeouts_that_are_never_over(fork, timeout):
+def test_infinite_timeout_never_expires(fork, timeout):
     with closing(Semaphore(0)) as semaphore:
         child = waiting(semaphore, fork, timeout=timeout)
         semaphore.release()
         assert child.receive() is True
 
 
-def test_timeouts_that_are_none(semaphore):
+def test_invalid_timeouts_are_refused(semaphore):
     for bad in ("1", b"1", [1], (), 1j, object(), {}):
         for block in (True, False):
             with pytest.raises(TypeError):
@@ -215,7 +215,7 @@ def test_timeouts_that_are_none(semaphore):
     assert semaphore.get_value() == 2
 
 
-def test_a_timeout_waits_that_long(semaphore):
+def test_acquire_times_out_after_its_timeout(semaphore):
     semaphore.acquire(n=2)
     for timeout in (0.03, 0.1):
         begun = time.monotonic()
@@ -224,15 +224,15 @@ def test_a_timeout_waits_that_long(semaphore):
     semaphore.release(2)
 
 
-def test_threads(semaphore):
-    inside, most, lock = [0], [0], threading.Lock()
+def test_at_most_as_many_threads_as_permits_are_inside(semaphore):
+    inside, max_inside, lock = [0], [0], threading.Lock()
 
     def work():
         for _ in range(200):
             with semaphore:
                 with lock:
                     inside[0] += 1
-                    most[0] = max(most[0], inside[0])
+                    max_inside[0] = max(max_inside[0], inside[0])
                 with lock:
                     inside[0] -= 1
 
@@ -242,15 +242,15 @@ def test_threads(semaphore):
     for thread in threads:
         thread.join()
     assert inside == [0]
-    assert 0 < most[0] <= 2
+    assert 0 < max_inside[0] <= 2
     assert semaphore.get_value() == 2
 
 
-# --- how it is made ---------------------------------------------------------------------------------------------------
+# --- options ----------------------------------------------------------------------------------------------------------
 
 
 @pytest.mark.parametrize(
-    ("made", "how", "told"),
+    ("call", "how", "words"),
     [
         ([Semaphore, -1], {}, "value must be"),
         ([Semaphore, MAX_VALUE + 1], {}, "value must be"),
@@ -267,14 +267,14 @@ def test_threads(semaphore):
         ([Semaphore, 3], {"processes": 0, "undo": True}, "processes must be"),
         ([BoundedSemaphore, 3], {"processes": 4097}, "processes must be"),
         ([BoundedSemaphore, 3], {"processes": 4, "undo": False}, "undo"),
-        ([BoundedSemaphore], {"segment": True, "offset": 0}, "inside the segment"),  # 128 processes want more
+        ([BoundedSemaphore], {"segment": True, "offset": 0}, "inside the segment"),  # 128 processes need more
     ],
 )
-def test_impossible_options_are_refused(managed, made, how, told):
-    kind, *arguments = made
+def test_impossible_options_are_refused(managed, call, how, words):
+    kind, *arguments = call
     if how.get("segment"):
         how = dict(how, segment=managed)
-    refused(ValueError, INVALID, kind, *arguments, **how, match=told)
+    refused(ValueError, INVALID, kind, *arguments, **how, match=words)
     assert not any(managed.buf)
 
 
@@ -293,7 +293,7 @@ def test_options_of_wrong_types_are_refused():
         BoundedSemaphore(1, maximum=1)
 
 
-def test_found_as_it_was_made(kind, name):
+def test_existing_semaphore_keeps_its_options(kind, name):
     with closing(kind(2, name=name, create=True)) as made:
         made.acquire()
         with closing(kind(2, name=name)) as same, closing(Semaphore(name=name, create=False)) as found:
@@ -316,10 +316,10 @@ def test_impossible_words_are_corrupt(managed):
     semaphore.close()
 
 
-# --- what is told of it -----------------------------------------------------------------------------------------------
+# --- stat and repr ----------------------------------------------------------------------------------------------------
 
 
-def test_stat():
+def test_stat_reports_value_and_options():
     plain, bounded = Semaphore(3), BoundedSemaphore(2)
     assert type(plain.stat()) is SemaphoreInfo
     assert plain.stat() == (3, MAX_VALUE, False, None, None, 0, 0)
@@ -335,7 +335,7 @@ def test_stat():
         each.close()
 
 
-def test_repr(managed, name):
+def test_repr_shows_the_value(managed, name):
     semaphore, named = Semaphore(3), BoundedSemaphore(name=name)
     placed = Semaphore(segment=managed, offset=64)
     assert repr(semaphore) == "<Semaphore unnamed value=3>"

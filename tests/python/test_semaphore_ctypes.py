@@ -1,4 +1,4 @@
-"""Semaphores through ctypes: every function, and what each refuses."""
+"""The C functions of Semaphore, called through ctypes: their results and the arguments they refuse."""
 
 from ctypes import byref, c_uint64, c_void_p
 
@@ -34,21 +34,21 @@ def handle(request):
         yield handle
 
 
-def test_acquire_and_release(handle):
+def test_acquire_and_release_change_the_info(handle):
     held = c_uint64(77)
     assert LIB.shmkit_semaphore_acquire(handle, 2, FOREVER, 0) == OK
     assert LIB.shmkit_semaphore_acquire(handle, 1, NOWAIT, 0) == WOULD_BLOCK
     assert LIB.shmkit_semaphore_acquire(handle, 1, 1_000_000, INTERRUPTIBLE) == TIMEOUT
     assert last_error()[0] == TIMEOUT
-    told = info(handle)
-    assert (told.value, told.waits, got(LIB.shmkit_semaphore_value, handle, c_uint64)) == (0, 1, 0)
-    if told.flags == UNDO:
-        assert (told.maximum, told.processes, told.holders) == (2, 128, 1)
+    known = info(handle)
+    assert (known.value, known.waits, got(LIB.shmkit_semaphore_value, handle, c_uint64)) == (0, 1, 0)
+    if known.flags == UNDO:
+        assert (known.maximum, known.processes, known.holders) == (2, 128, 1)
         assert LIB.shmkit_semaphore_held(handle, byref(held)) == OK
         assert held.value == 2
         assert LIB.shmkit_semaphore_release(handle, 3) == NOT_OWNER
     else:
-        assert (told.flags, told.maximum, told.processes, told.holders) == (0, 2**31 - 1, 0, 0)
+        assert (known.flags, known.maximum, known.processes, known.holders) == (0, 2**31 - 1, 0, 0)
         assert LIB.shmkit_semaphore_held(handle, byref(held)) == INVALID
         assert held.value == 77
         assert LIB.shmkit_semaphore_release(handle, 2**31) == OVERFLOW
@@ -56,7 +56,7 @@ def test_acquire_and_release(handle):
     assert got(LIB.shmkit_semaphore_value, handle, c_uint64) == 2
 
 
-def test_between_processes(handle, fork):
+def test_release_wakes_another_process(handle, fork):
     assert LIB.shmkit_semaphore_acquire(handle, 2, NOWAIT, 0) == OK
     child = fork(lambda child: child.send(LIB.shmkit_semaphore_acquire(handle, 1, FOREVER, 0)))
     while not info(handle).waits:

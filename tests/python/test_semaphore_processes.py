@@ -1,4 +1,4 @@
-"""Semaphores in other processes, whose death returns what they hold."""
+"""Semaphores in other processes. The permits of a dead process are reclaimed."""
 
 import pickle
 from contextlib import closing
@@ -10,7 +10,7 @@ from shmkit import BoundedSemaphore, Semaphore
 PARTICIPANTS = -19
 
 
-def test_process_that_gets_it_as_an_argument_is_killed_and_its_permit_returns(run):
+def test_permit_of_a_killed_spawned_process_is_reclaimed(run):
     code = """
 import multiprocessing, os, signal
 from shmkit import BoundedSemaphore, Semaphore
@@ -32,17 +32,17 @@ if __name__ == "__main__":
     assert run(code).out == "True\n-9 1\nTrue 1\n"
 
 
-def test_undo_travels():
+def test_pickle_keeps_undo():
     for semaphore in (Semaphore(3), Semaphore(3, undo=True), BoundedSemaphore(3)):
         with closing(semaphore), closing(pickle.loads(pickle.dumps(semaphore))) as same, semaphore:
             assert (same.get_value(), same.held, same.undo) == (2, semaphore.held, semaphore.undo)
 
 
-# --- death ------------------------------------------------------------------------------------------------------------
+# --- deaths -----------------------------------------------------------------------------------------------------------
 
 
 def holding(semaphore, fork, n=1):
-    """Return a child that holds so many permits."""
+    """Return a child that holds `n` permits."""
 
     def work(child):
         semaphore.acquire(n=n)
@@ -54,7 +54,7 @@ def holding(semaphore, fork, n=1):
     return child
 
 
-def test_what_the_dead_held_comes_back(where, fork):
+def test_permits_of_dead_processes_are_reclaimed(where, fork):
     with closing(BoundedSemaphore(3, **where)) as pool:
         killed, living = holding(pool, fork, 2), holding(pool, fork)
         assert (pool.get_value(), pool.stat().holders, pool.held) == (0, 2, 0)
@@ -68,8 +68,8 @@ def test_what_the_dead_held_comes_back(where, fork):
         pool.release(3)
 
 
-def test_who_waits_when_the_holder_dies(where, fork):
-    """With multiprocessing.BoundedSemaphore the waiter of this test waits for ever."""
+def test_waiter_acquires_the_permit_of_a_dead_holder(where, fork):
+    """With multiprocessing.BoundedSemaphore the waiter of this test blocks forever."""
     with closing(BoundedSemaphore(1, **where)) as one:
         holder = holding(one, fork)
         waiter = fork(lambda child: child.send(one.acquire()))
@@ -81,14 +81,14 @@ def test_who_waits_when_the_holder_dies(where, fork):
             assert one.held == 1
 
 
-def test_without_undo_they_are_gone(fork):
+def test_permits_of_a_dead_process_are_lost_without_undo(fork):
     with closing(Semaphore(2)) as two:
         holding(two, fork).kill()
         assert not two.acquire(timeout=0.05, n=2)
         assert (two.get_value(), two.stat().recoveries) == (1, 0)
 
 
-def test_a_child_holds_nothing_of_its_parents(fork):
+def test_forked_child_does_not_hold_the_permits_of_its_parent(fork):
     with closing(BoundedSemaphore(2)) as pool:
         pool.acquire()
         child = fork(lambda child: child.send((pool.held, pool.acquire(False), pool.acquire(False), pool.held)))
@@ -99,7 +99,7 @@ def test_a_child_holds_nothing_of_its_parents(fork):
         pool.release(2)
 
 
-def test_more_processes_than_there_is_room_for(fork):
+def test_acquire_fails_without_a_free_count_slot(fork):
     with closing(BoundedSemaphore(5, processes=2)) as pool:
         children = [holding(pool, fork) for _ in range(2)]
         with pytest.raises(Exception, match="no more count slots") as caught:
