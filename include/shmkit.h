@@ -1,8 +1,9 @@
 /*
  * shmkit: shared memory, locks and queues for Linux that survive the death of any process.
  *
- * If a process is killed at any instruction, the others continue: its locks pass to the next
- * owner, no message in a queue is lost, and nothing leaks. A named file stays until it is unlinked.
+ * If a process is killed at any instruction, the others continue. Its locks pass to the next owner,
+ * and messages in a queue stay there. A named file stays until it is unlinked. The library is for
+ * Linux on 64-bit processors.
  *
  *   #include <stdio.h>
  *   #include <string.h>
@@ -49,26 +50,31 @@
  *             string, an output, a struct whose struct_size is set, a buffer of the given size.
  *             If a value is needed, NULL is SHMKIT_ERR_INVALID.
  * Handles     Types such as shmkit_segment are used by pointer only. The program closes each handle
- *             that it opens. A NULL, closed or wrong handle is an error, not a crash, until 1024
- *             more handles have been closed. Any other pointer is undefined. Closing NULL is
- *             SHMKIT_OK.
+ *             that it opens. A NULL or wrong handle is an error, not a crash. So is a closed one,
+ *             until 1024 more handles have been closed. Any other pointer is undefined. Closing
+ *             NULL is SHMKIT_OK.
  * Threads     Any thread may use any handle. Closing a handle while another thread uses it is
  *             undefined.
  * Fork        A child inherits its parent's mappings, and may use and close the handles. It holds
  *             nothing that its parent holds. If a signal handler or the interrupt hook forks during
- *             a call, the call continues in the parent. In the child it fails with
- *             SHMKIT_ERR_FORKED, and has no effect from the next system call on.
+ *             a call, the call continues in the parent. In the child it fails at its next system
+ *             call with SHMKIT_ERR_FORKED. Until then it acts for the parent: a handler that forks
+ *             should call exec or _exit in the child.
  * Cancel      No function is a cancellation point. pthread_cancel takes effect after the call
  *             returns: end a wait by a timeout or by the interrupt hook.
- * Signals     A call continues after a signal handler returns, unless SHMKIT_INTERRUPTIBLE was
- *             given.
- * Names       A name is a file in /dev/shm, in the directory of the variable SHMKIT_DIR, or in the
- *             directory that the options give. New files have mode 0600. A symbolic link is never
- *             followed.
+ * Signals     Signals do not end a call. With SHMKIT_INTERRUPTIBLE the interrupt hook may end it. A
+ *             signal handler may call only shmkit_strerror, shmkit_event_set, shmkit_event_clear,
+ *             shmkit_event_is_set, and shmkit_semaphore_release of a plain semaphore.
+ * Names       A name is a file in /dev/shm, in the directory that the variable SHMKIT_DIR names, or
+ *             in the directory that the options give. New files have mode 0600. A symbolic link is
+ *             never followed. A program that gains privileges at its start (set-user-ID and the
+ *             like) ignores SHMKIT_DIR.
  * Structs     Option and info structs begin with uint32_t struct_size, which the caller sets to
  *             sizeof the struct. Unknown flags and nonzero reserved fields are refused.
- * Death       If a process dies, a waiter sees it at most 12 ms after the kernel has torn the
- *             process down.
+ * Death       A process dies when it ends in any way, executes another program, or closes its
+ *             last handle of a segment. A call that waits for it sees that at most 12 ms after the
+ *             kernel has torn the process down. With SHMKIT_NOWAIT a call may count a process as
+ *             alive that died in the last millisecond.
  * Times       Timeouts are in nanoseconds, sizes in bytes.
  *
  * This file is generated from src/capi of the Rust sources: do not edit it.
@@ -178,8 +184,8 @@ typedef int32_t shmkit_status;
 
 /**
  * This kernel, file system or version of the library does not support the operation. Every
- * function with options returns it if a newer program sets an option that this version does not
- * know.
+ * function with options returns it if a newer program sets a field that this version does not
+ * know. An unknown flag is SHMKIT_ERR_INVALID.
  */
 #define SHMKIT_ERR_UNSUPPORTED (-23)
 
@@ -200,10 +206,17 @@ typedef int32_t shmkit_status;
 
 /**
  * A signal handler or the interrupt hook forked during the call, and this is the child. The call
- * goes on in the parent, and is lost here: the child holds nothing of it. The next call of the
- * child works under an identity of its own. Every function that may wait may return it.
+ * continues in the parent only, and the child holds nothing of it. The next call of the child acts
+ * for the child. Every function that makes a system call may return it.
  */
 #define SHMKIT_ERR_FORKED (-28)
+
+/**
+ * A process that may only read the file keeps a read lock on a byte of it, which keeps out new
+ * processes, unlinkers, and resizers of plain segments. Attached processes are not affected. Create
+ * files with mode 0600, so that other users cannot open them.
+ */
+#define SHMKIT_ERR_READ_LOCKED (-29)
 
 #endif /* SHMKIT_TYPES */
 
@@ -293,10 +306,11 @@ typedef int32_t (*shmkit_interrupt_hook)(void *argument);
  *
  * Calls with SHMKIT_INTERRUPTIBLE run the hook on their own thread: after a signal, and after each
  * step. A step is at most 64 MiB of reserved memory or 12 ms of sleep. If the hook returns
- * nonzero, the call undoes what it began and fails with SHMKIT_ERR_INTERRUPTED.
+ * nonzero, the call undoes what it began and fails with SHMKIT_ERR_INTERRUPTED. Several threads may
+ * run the hook at the same time.
  *
- * The hook may call any function of this library. After a hook is replaced, its `argument` must
- * stay valid until every call that began before has ended.
+ * The hook may call any function of this library. A replaced hook may still run: keep its
+ * `argument` valid until all calls that began before the replacement have ended.
  */
 shmkit_status shmkit_set_interrupt(shmkit_interrupt_hook hook, void *argument);
 
@@ -477,8 +491,8 @@ shmkit_status shmkit_limits_line(const char *directory, char *buffer, uint64_t s
 /**
  * In shmkit_segment_options, with SHMKIT_SEGMENT_MANAGED: remove the name when no process has the
  * segment mapped any more. The last process to close the segment removes it. If that process dies,
- * or opened the segment by its descriptor and knows no name, shmkit_segment_gc removes the name. In
- * shmkit_segment_info: the segment is ephemeral.
+ * is of another user, or opened the segment by its descriptor and knows no name, the name stays
+ * until shmkit_segment_gc. In shmkit_segment_info: the segment is ephemeral.
  */
 #define SHMKIT_SEGMENT_EPHEMERAL 0x8000
 
@@ -514,7 +528,8 @@ typedef struct shmkit_segment_options {
   uint64_t capacity;
   /**
    * Permission bits of a new segment, at most 0777, exactly these whatever the umask. 0: 0600, for
-   * its owner alone. An anonymous segment gets no execute bits.
+   * its owner alone. 0 for an anonymous segment: 0666, because no other process has a path to it,
+   * and a process that gives up its privileges still needs it. It gets no execute bits.
    */
   uint32_t mode;
   /**
@@ -709,7 +724,8 @@ shmkit_status shmkit_segment_data(const shmkit_segment *segment,
                                   void **out);
 
 /**
- * Returns the size of the data in bytes.
+ * Returns the size of the data in bytes, at most the capacity of this handle: the bytes that may be
+ * accessed.
  *
  * The size grows when any process resizes the segment. The call asks the kernel, which takes about
  * 0.2 microseconds.
@@ -836,8 +852,9 @@ shmkit_status shmkit_segment_gc(const char *directory, uint32_t flags, uint64_t 
  * Closes a handle: unmaps the memory and closes the descriptor. The name stays. NULL is SHMKIT_OK.
  *
  * Pointers into the segment become invalid. If this was the last mapping of an ephemeral segment,
- * its name is removed. A second close fails with SHMKIT_ERR_CLOSED, as does any other use of the
- * handle, until 1024 more handles have been closed. After that it is undefined, as after free.
+ * its name is removed, as SHMKIT_SEGMENT_EPHEMERAL describes. A second close fails with
+ * SHMKIT_ERR_CLOSED, as does any other use of the handle, until 1024 more handles have been closed.
+ * After that it is undefined, as after free.
  */
 shmkit_status shmkit_segment_close(shmkit_segment *segment);
 
@@ -847,8 +864,8 @@ shmkit_status shmkit_segment_close(shmkit_segment *segment);
  * An object has one of three places:
  *
  * named     in a file of its own, which other processes open by its name
- * unnamed   (name NULL) in a memory file of this process; threads and forked children share it,
- *           and other processes open what shmkit_<noun>_fd returns. Thousands of small unnamed
+ * unnamed   (name NULL) in a memory file of this process. Threads and forked children share it.
+ *           Other processes open it by what shmkit_<noun>_fd returns. Thousands of small unnamed
  *           objects share one descriptor; an unnamed queue has a memory file of its own
  * placed    at an offset of a managed segment, beside other objects and the program's own data
  *
@@ -867,18 +884,16 @@ shmkit_status shmkit_segment_close(shmkit_segment *segment);
  * incomplete object. If the caller dies before that, the kernel frees the file.
  * SHMKIT_ERR_EXISTS         the name is taken
  * SHMKIT_ERR_INVALID        as for shmkit_<noun>_size, or a bad name
- * SHMKIT_ERR_NO_SPACE, SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_NOT_FOUND, SHMKIT_ERR_PERMISSION
- *                           as for shmkit_segment_create
+ * and the other errors of shmkit_segment_create
  *
  * shmkit_<noun>_open (name, options, out)
  *
- * Opens an existing object as it was created. Options that describe a new object are not compared
- * with it. A failed open changes nothing.
+ * Opens an existing object. Options that describe a new one must be valid, but are not compared. A
+ * failed open changes nothing.
  * SHMKIT_ERR_NOT_FOUND      no such name
  * SHMKIT_ERR_WRONG_KIND     the name belongs to another kind of object
- * SHMKIT_ERR_INVALID        name is NULL, or the options contradict each other
- * SHMKIT_ERR_UNTRUSTED, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT, SHMKIT_ERR_NO_MEMORY
- *                           as for shmkit_segment_open
+ * SHMKIT_ERR_INVALID        name is NULL or bad, or the options contradict each other
+ * and the other errors of shmkit_segment_open
  *
  * shmkit_<noun>_open_or_create (name, options, out)
  *
@@ -900,12 +915,13 @@ shmkit_status shmkit_segment_close(shmkit_segment *segment);
  * SHMKIT_ERR_TIMEOUT        the live process that is creating it has been stopped for a second
  * SHMKIT_ERR_TOO_MANY_PROCESSES   the segment has no room for another process
  * SHMKIT_ERR_CORRUPT        the bytes there describe an object that does not fit
+ * SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_NO_MEMORY   as for shmkit_lock_acquire
  *
  * shmkit_<noun>_open_at (segment, offset, options, out)
  *
  * Opens the object at this offset as it was created.
- * SHMKIT_ERR_NOT_FOUND      the bytes there are all zero
- * and the errors of shmkit_<noun>_create_at
+ * SHMKIT_ERR_NOT_FOUND      the bytes there are all zero, or their creator died midway
+ * and the errors of shmkit_<noun>_create_at, except SHMKIT_ERR_EXISTS and that of other options
  *
  * shmkit_<noun>_fd (handle, fd, offset)
  *
@@ -918,8 +934,8 @@ shmkit_status shmkit_segment_close(shmkit_segment *segment);
  *
  * Opens an exported object. The descriptor remains the caller's.
  * SHMKIT_ERR_NOT_FOUND, SHMKIT_ERR_WRONG_KIND   no such object is stored there
- * SHMKIT_ERR_INVALID        no object can be at this offset, and as for shmkit_segment_open_fd
- * SHMKIT_ERR_PERMISSION, SHMKIT_ERR_UNTRUSTED   as for shmkit_segment_open_fd
+ * SHMKIT_ERR_INVALID        no object can be at this offset
+ * and the other errors of shmkit_segment_open_fd
  *
  * shmkit_<noun>_segment (handle, out)
  *
@@ -929,20 +945,23 @@ shmkit_status shmkit_segment_close(shmkit_segment *segment);
  *
  * shmkit_<noun>_unlink (handle)
  *
- * Removes the name of a named object. Open handles stay valid, in all processes.
+ * Removes the name of a named object. Open handles stay valid, in all processes. An unnamed queue
+ * has a file, but no name: the call returns SHMKIT_OK.
  * SHMKIT_ERR_NOT_FOUND      the name is gone, or belongs to a newer object, which keeps it
- * SHMKIT_ERR_INVALID        the object has no file of its own, or was opened by its descriptor
+ * SHMKIT_ERR_PERMISSION     this user may not remove names from the directory
+ * SHMKIT_ERR_INVALID        a placed or another unnamed object, or a named one that was opened by
+ *                           its descriptor
  *
  * shmkit_<noun>_close (handle)
  *
- * Frees the handle. The object and its name stay. If a process closes its last handle of a segment
- * while it holds objects there, it counts as dead for them. NULL is SHMKIT_OK.
+ * Frees the handle. The object and its name stay. If a process closes its last handle of a segment,
+ * it counts as dead there: others take over what it holds. NULL is SHMKIT_OK.
  * SHMKIT_ERR_CLOSED         the handle was closed before
  * SHMKIT_ERR_WRONG_KIND     a handle of another noun
  *
  * Every function returns SHMKIT_ERR_INVALID for a NULL or misaligned pointer or a wrong
- * struct_size, and SHMKIT_ERR_CLOSED or SHMKIT_ERR_WRONG_KIND for a handle that is closed or of
- * another noun.
+ * struct_size. For a closed handle it returns SHMKIT_ERR_CLOSED, and for one of another noun
+ * SHMKIT_ERR_WRONG_KIND.
  * ============================================================================================== */
 
 #ifndef SHMKIT_TYPES
@@ -962,9 +981,12 @@ typedef struct shmkit_object_options {
   uint32_t struct_size;
   /** SHMKIT_TRUST, SHMKIT_EXCLUSIVE and the flags of the noun, or-ed. */
   uint32_t flags;
-  /** Permission bits of a new named object, whatever the umask. 0: 0600. */
+  /** Permission bits of a new named object, at most 0777, whatever the umask. 0: 0600. */
   uint32_t mode;
-  /** The number of processes that can use a new named object at a time, 1 to 4096. 0: 128. */
+  /**
+   * The number of processes that can use a new named object at a time, 1 to 4096. 0: 128. Any
+   * number can use an event.
+   */
   uint32_t participants;
   /** The directory of a named object. NULL: SHMKIT_DIR, else /dev/shm. */
   const char *directory;
@@ -1315,12 +1337,13 @@ shmkit_status shmkit_rlock_stat(const shmkit_rlock *lock, shmkit_lock_info *out)
  *   Readers   A reader writes only to a cache line of its own process.
  *   Writers   As soon as a writer waits, new readers wait for it: writers do not starve.
  *   Deadlock  A process that reads must not acquire the lock for reading again before it has
- *             released it, unless no other process ever writes. A writer in between would wait for
- *             the first read, and the second read for the writer.
+ *             released it, unless no other process ever writes. Otherwise a writer that comes in
+ *             between waits for the first read, and the second read waits for that writer.
  *   Death     If a holder dies, for any reason, a waiter acquires the lock at most 12 ms after the
  *             kernel has torn the process down. If a writer dies while it writes, all later
  *             holders see `*owner_died` = 1 until shmkit_rwlock_mark_consistent, because what the
  *             lock guards may be half written. The death of a reader is not reported.
+ *   Threads   All threads of a process may use a handle at once, and so may forked children. A
  *             child holds nothing that its parent holds.
  *   Size      128 bytes in a segment, and 64 for each process that can read at a time.
  *   Options   shmkit_rwlock_options. shmkit_rwlock_open_or_create and shmkit_rwlock_create_at
@@ -1510,8 +1533,8 @@ shmkit_status shmkit_rwlock_release_write(shmkit_rwlock *lock);
  * Changes from reading to writing. It waits until this is the only hold for reading; no process
  * writes in between.
  *
- * On SHMKIT_OK the caller writes, and holds the lock for reading once less. On any error it reads
- * as before.
+ * On SHMKIT_OK the caller writes, and holds the lock for reading once less. On any error but
+ * SHMKIT_ERR_FORKED it reads as before.
  *
  *   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
  *   flags       SHMKIT_INTERRUPTIBLE or 0
@@ -1525,8 +1548,8 @@ shmkit_status shmkit_rwlock_release_write(shmkit_rwlock *lock);
 shmkit_status shmkit_rwlock_upgrade(shmkit_rwlock *lock, int64_t timeout_ns, uint32_t flags);
 
 /**
- * Changes from writing to reading, without waiting; no process writes in between. On any error the
- * caller still writes.
+ * Changes from writing to reading, without waiting; no process writes in between. On any error but
+ * SHMKIT_ERR_FORKED the caller still writes.
  *
  *   SHMKIT_ERR_NOT_OWNER           this process does not write
  *   SHMKIT_ERR_TOO_MANY_PROCESSES  live processes occupy all places for readers
@@ -1570,8 +1593,8 @@ shmkit_status shmkit_rwlock_stat(const shmkit_rwlock *lock, shmkit_rwlock_info *
  *            processes may use it. If a process dies, the permits that it had acquired are lost.
  *   Undo     With SHMKIT_SEMAPHORE_UNDO, for resources that processes hold, like SEM_UNDO. The
  *            semaphore records how many permits each process holds. If a process ends, for any
- *            reason, its permits are released at most 12 ms after the kernel has torn the process
- *            down.
+ *            reason, the next acquire that finds too few permits releases those of the dead
+ *            process. A waiter does so at most 12 ms after the kernel has torn the process down.
  *   Order    Waiters are served in no particular order. A waiter for many permits may wait long
  *            while others acquire few.
  *   Threads  All threads of a process may use a handle at once, and so may forked children. A
@@ -1738,8 +1761,8 @@ shmkit_status shmkit_semaphore_close(shmkit_semaphore *semaphore);
  *   SHMKIT_ERR_NO_MEMORY           no address space is left, at the first use of the segment
  *   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt
  *
- * With undo, an acquire waits for a process that is stopped inside an acquire or a release. Even
- * SHMKIT_NOWAIT does so, for at most one second.
+ * With undo, an acquire waits for a process that is stopped inside an acquire or a release. That
+ * wait may take one second, even with SHMKIT_NOWAIT or a shorter timeout.
  */
 shmkit_status shmkit_semaphore_acquire(shmkit_semaphore *semaphore,
                                        uint32_t n,
@@ -1942,7 +1965,8 @@ shmkit_status shmkit_condition_close(shmkit_condition *condition);
  *                  called since, else 0. After 1, check and repair what the lock guards. Written
  *                  on SHMKIT_OK and with the first three errors below
  *
- * The caller holds the lock again whatever the call returns, except for SHMKIT_ERR_NOT_OWNER.
+ * The caller holds the lock again whatever the call returns, except for SHMKIT_ERR_NOT_OWNER and
+ * SHMKIT_ERR_FORKED.
  *
  *   SHMKIT_ERR_TIMEOUT             the timeout expired without a notification
  *   SHMKIT_ERR_WOULD_BLOCK         no notification, and SHMKIT_NOWAIT was given
@@ -2302,8 +2326,9 @@ shmkit_status shmkit_barrier_close(shmkit_barrier *barrier);
  *                                  broken if the caller could not arrive, because the serial party
  *                                  held the others, or a process was stopped while it arrived
  *   SHMKIT_ERR_WOULD_BLOCK         SHMKIT_NOWAIT was given, and parties are missing, or the caller
- *                                  could not arrive for the same two reasons. The caller does not
- *                                  count as arrived
+ *                                  could not arrive for a reason named at SHMKIT_ERR_TIMEOUT. The
+ *                                  caller does not count as arrived. The call may wait one second
+ *                                  for a process that was stopped while it arrived or left
  *   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call. The caller no longer counts
  *                                  as arrived, and the others still wait for as many parties as
  *                                  before. If all parties had arrived meanwhile, the others
@@ -2337,8 +2362,8 @@ shmkit_status shmkit_barrier_release(shmkit_barrier *barrier);
 /**
  * Resets the barrier: it is no longer broken, and no party waits.
  *
- * Waiting parties get SHMKIT_ERR_BROKEN. The entries of dead parties are removed. On an error the
- * call has changed nothing.
+ * Waiting parties get SHMKIT_ERR_BROKEN. The entries of dead parties are removed. On an error
+ * but SHMKIT_ERR_FORKED the call has changed nothing.
  *
  *   SHMKIT_ERR_TIMEOUT             a process has been stopped for a second while it arrived or
  *                                  left
@@ -2611,15 +2636,16 @@ shmkit_status shmkit_once_stat(const shmkit_once *once, shmkit_once_info *out);
  *               that were taken meanwhile.
  *   Waiting     No call waits for a dead process: a waiting call checks at least every 12 ms
  *               whether the process that it waits for is alive. A call does wait for a live
- *               process that was stopped (SIGSTOP) inside a call. If the timeout is shorter than a
- *               quarter of a second, that wait is a quarter of a second. A message that a live
+ *               process that was stopped (SIGSTOP) inside a call. That wait may take a quarter of a
+ *               second, even with SHMKIT_NOWAIT or a shorter timeout. A message that a live
  *               producer has reserved and not committed blocks all messages behind it. So does a
  *               message of 64 KiB or more while it is put. shmkit_queue_stat returns the process
  *               that blocks the queue.
  *   Memory      A queue with a file of its own occupies as much memory as its deepest backlog
  *               needed. It checks its use each time a consumer finds it empty, and at each new lap
- *               of its ring. After 64 checks in a row with little in use, each check frees up to
- *               64 MiB of the memory beyond 2 MiB. While a consumer waits, that takes seconds. No
+ *               of its ring. A check counts if the queue has more than 2 MiB, and more than four
+ *               times what was in use. After 64 such checks in a row, each check frees up to
+ *               64 MiB; at least 1 MiB stays. While a consumer waits, that takes seconds. No
  *               memory is freed while no process uses the queue. Memory in use is always reserved:
  *               if none is left, a put fails with SHMKIT_ERR_NO_SPACE, and no message is lost.
  *   Corruption  The queue checks its own bytes at each step. If another process has overwritten
@@ -2986,8 +3012,9 @@ shmkit_status shmkit_queue_abort(shmkit_queue *queue, uint64_t token);
  * Takes the first message, which the caller then reads in place.
  *
  * Until shmkit_queue_ack or shmkit_queue_nack no other consumer gets the message; other consumers
- * get the messages behind it. If the process ends before that, the next consumer gets the message,
- * at most 12 ms after the kernel has torn the process down.
+ * get the messages behind it. If the process ends before that, another consumer gets the message. A
+ * consumer that waits gets it at most 12 ms after the kernel has torn the process down. While other
+ * messages are available, consumers look for such leases once per 64 messages, at 512 records each.
  *
  * The bytes may be read until ack or nack, and only while the handle is open. Their memory is not
  * reused during the lease: a long lease keeps the messages behind it in memory too. A lease belongs
@@ -3074,7 +3101,7 @@ shmkit_status shmkit_queue_shutdown(shmkit_queue *queue);
  * It starts at the first call. It ends, and closes the descriptor, at most 25 ms after the handle
  * is closed. A forked child must call this function again.
  *
- *   SHMKIT_ERR_UNSUPPORTED  no thread or no descriptor is available
+ *   SHMKIT_ERR_INVALID      `what` is another number
  *   SHMKIT_ERR_UNSUPPORTED  no thread or no descriptor is available
  *   SHMKIT_ERR_NO_MEMORY    not enough memory for a thread or a descriptor
  */

@@ -122,6 +122,8 @@ reasons! {
     ShutDown = -27, c"the queue was shut down";
     /// The process was forked during the call, and this is the child. The call belongs to the parent, and goes on there.
     Forked = -28, c"forked during the call: the call goes on in the parent only";
+    /// Another process keeps a read lock on a byte of the file: it may only read the file, and keeps this process out.
+    ReadLocked = -29, c"a process that may only read the file keeps a lock on it";
 }
 
 /// The result of every function that can fail.

@@ -94,7 +94,7 @@ impl Kind {
 pub struct CacheLine<T>(pub T);
 
 /// The major version of the layout. This library reads no other one.
-pub const MAJOR: u16 = 1;
+pub const MAJOR: u16 = 2;
 /// The minor version of the layout. This library also reads greater ones.
 pub const MINOR: u16 = 0;
 
@@ -329,7 +329,7 @@ mod tests {
                 "{at}"
             );
         }
-        bytes[8] = 2;
+        bytes[8] = 3;
         assert!(matches!(
             Header::parse(&bytes),
             Err(Error::VersionMismatch(_))

@@ -23,7 +23,7 @@
 use crate::error::{Error, Result};
 use crate::layout::{CacheLine, Shared};
 use crate::sys::fork::{ForkLocal, ForkLock, ForkLocked, free_fork_local, new_fork_local};
-use crate::sys::lockfile::{byte_of, hold, is_held};
+use crate::sys::lockfile::{byte_of, hold_ticket, is_held};
 use crate::sys::map::LockMapping;
 use crate::sys::thread::CancelGuard;
 use crate::sys::{clock, process, shm};
@@ -258,16 +258,25 @@ impl LivenessProbe {
                     .into(),
             )
         })?;
-        // The old number does not lead to the file, so it is not ours to close. If another thread has stored a spare
-        // meanwhile, that one stays.
+        // The old number does not lead to the file, or the kernel did not answer through it. If another thread has stored
+        // a spare meanwhile, that one stays.
         let (old, new) = (numbers[1], spare.as_raw_fd());
         let kept = self
             .spare
             .compare_exchange(old, new, Ordering::Relaxed, Ordering::Relaxed);
         if kept.is_ok() {
             std::mem::forget(spare);
+            shm::close_if(old, self.device, self.inode);
         }
         Ok(verdict)
+    }
+
+    /// Returns whether the byte of this process' own ticket is not locked, although its mapping keeps it locked.
+    ///
+    /// False if the kernel cannot be asked: the first question about another process reports that.
+    fn has_lost(&self, mine: u64) -> bool {
+        let fd = self.fd;
+        is_held(fd, byte_of(mine)) == Ok(false) && shm::is_file(fd, self.device, self.inode)
     }
 
     /// Asks through one descriptor; `None` if it does not lead to the file.
@@ -356,6 +365,8 @@ impl Participant {
     ///
     /// * `TooManyProcesses`: live processes own all slots
     /// * `LivenessUnknown`, `Permission`: the file cannot be opened for writing again
+    /// * `ReadLocked`: a process that may only read the file keeps newcomers out
+    /// * `Unsupported`: the file system does not keep the lock of the mapping
     /// * `Corrupt`: the tickets have run out, or their counter was changed
     #[cold]
     fn claim(&self, table: Table<'_>, probe: &LivenessProbe) -> Result<Id> {
@@ -374,6 +385,14 @@ impl Participant {
         let lock_mapping = LockMapping::new(&file)?;
         let ticket = draw(table.tickets, &file)?;
         drop(file); // the mapping alone keeps the byte locked
+        if probe.has_lost(ticket) {
+            // overlayfs maps another file than it locks.
+            return Err(Error::Unsupported(
+                "the file system does not keep the lock of a mapping (overlayfs does not): use tmpfs, ext4 or xfs, \
+                 for example /dev/shm"
+                    .into(),
+            ));
+        }
 
         let slot = take_slot(table.slots, ticket, |other| probe.is_dead(other, ticket))?;
         let id = Id::new(slot, ticket);
@@ -434,7 +453,7 @@ fn draw(tickets: &Tickets, file: &OwnedFd) -> Result<u64> {
         if ticket == 0 || ticket > LAST_TICKET {
             break;
         }
-        if hold(file.as_fd(), byte_of(ticket))?.is_some() {
+        if hold_ticket(file.as_fd(), byte_of(ticket))?.is_some() {
             return Ok(ticket);
         }
     }

@@ -40,6 +40,7 @@ cdef extern from *:
     #define SHMKIT_ERR_DEADLOCK (-26)
     #define SHMKIT_ERR_SHUT_DOWN (-27)
     #define SHMKIT_ERR_FORKED (-28)
+    #define SHMKIT_ERR_READ_LOCKED (-29)
     #define SHMKIT_VERSION_MAJOR 0
     #define SHMKIT_VERSION_MINOR 1
     #define SHMKIT_VERSION_PATCH 0
@@ -596,6 +597,7 @@ cdef extern from * nogil:
     const shmkit_status SHMKIT_ERR_DEADLOCK # = -26
     const shmkit_status SHMKIT_ERR_SHUT_DOWN # = -27
     const shmkit_status SHMKIT_ERR_FORKED # = -28
+    const shmkit_status SHMKIT_ERR_READ_LOCKED # = -29
 
 cdef const char * shmkit_strerror(shmkit_status status) noexcept nogil
 cdef shmkit_status shmkit_last_error(shmkit_status *code, int32_t *system_errno, const char **text) noexcept nogil

@@ -291,6 +291,7 @@ cdef extern from "shmkit.h" nogil:
     const shmkit_status SHMKIT_ERR_DEADLOCK # = -26
     const shmkit_status SHMKIT_ERR_SHUT_DOWN # = -27
     const shmkit_status SHMKIT_ERR_FORKED # = -28
+    const shmkit_status SHMKIT_ERR_READ_LOCKED # = -29
     const char *shmkit_strerror(shmkit_status status)
     shmkit_status shmkit_last_error(shmkit_status *code, int32_t *system_errno, const char **text)
     uint32_t shmkit_version()

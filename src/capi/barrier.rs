@@ -135,8 +135,9 @@ unsafe impl Object for Barrier {
 ///                                  broken if the caller could not arrive, because the serial party
 ///                                  held the others, or a process was stopped while it arrived
 ///   SHMKIT_ERR_WOULD_BLOCK         SHMKIT_NOWAIT was given, and parties are missing, or the caller
-///                                  could not arrive for the same two reasons. The caller does not
-///                                  count as arrived
+///                                  could not arrive for a reason named at SHMKIT_ERR_TIMEOUT. The
+///                                  caller does not count as arrived. The call may wait one second
+///                                  for a process that was stopped while it arrived or left
 ///   SHMKIT_ERR_INTERRUPTED         the interrupt hook ended the call. The caller no longer counts
 ///                                  as arrived, and the others still wait for as many parties as
 ///                                  before. If all parties had arrived meanwhile, the others
@@ -194,8 +195,8 @@ pub unsafe extern "C" fn shmkit_barrier_release(barrier: *mut shmkit_barrier) ->
 
 /// Resets the barrier: it is no longer broken, and no party waits.
 ///
-/// Waiting parties get SHMKIT_ERR_BROKEN. The entries of dead parties are removed. On an error the
-/// call has changed nothing.
+/// Waiting parties get SHMKIT_ERR_BROKEN. The entries of dead parties are removed. On an error
+/// but SHMKIT_ERR_FORKED the call has changed nothing.
 ///
 ///   SHMKIT_ERR_TIMEOUT             a process has been stopped for a second while it arrived or
 ///                                  left

@@ -143,7 +143,8 @@ unsafe fn lock_of<'a>(lock_or_rlock: *mut c_void) -> Result<&'a dyn Mutex> {
 ///                  called since, else 0. After 1, check and repair what the lock guards. Written
 ///                  on SHMKIT_OK and with the first three errors below
 ///
-/// The caller holds the lock again whatever the call returns, except for SHMKIT_ERR_NOT_OWNER.
+/// The caller holds the lock again whatever the call returns, except for SHMKIT_ERR_NOT_OWNER and
+/// SHMKIT_ERR_FORKED.
 ///
 ///   SHMKIT_ERR_TIMEOUT             the timeout expired without a notification
 ///   SHMKIT_ERR_WOULD_BLOCK         no notification, and SHMKIT_NOWAIT was given

@@ -18,10 +18,11 @@ pub const SHMKIT_INTERRUPTIBLE: u32 = 1;
 ///
 /// Calls with SHMKIT_INTERRUPTIBLE run the hook on their own thread: after a signal, and after each
 /// step. A step is at most 64 MiB of reserved memory or 12 ms of sleep. If the hook returns
-/// nonzero, the call undoes what it began and fails with SHMKIT_ERR_INTERRUPTED.
+/// nonzero, the call undoes what it began and fails with SHMKIT_ERR_INTERRUPTED. Several threads may
+/// run the hook at the same time.
 ///
-/// The hook may call any function of this library. After a hook is replaced, its `argument` must
-/// stay valid until every call that began before has ended.
+/// The hook may call any function of this library. A replaced hook may still run: keep its
+/// `argument` valid until all calls that began before the replacement have ended.
 ///
 /// # Safety
 /// Any thread may call `hook` with `argument`.

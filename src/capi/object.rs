@@ -4,8 +4,8 @@
 //!
 //! ```text
 //! named     in a file of its own, which other processes open by its name
-//! unnamed   (name NULL) in a memory file of this process; threads and forked children share it,
-//!           and other processes open what shmkit_<noun>_fd returns. Thousands of small unnamed
+//! unnamed   (name NULL) in a memory file of this process. Threads and forked children share it.
+//!           Other processes open it by what shmkit_<noun>_fd returns. Thousands of small unnamed
 //!           objects share one descriptor; an unnamed queue has a memory file of its own
 //! placed    at an offset of a managed segment, beside other objects and the program's own data
 //! ```
@@ -28,20 +28,18 @@
 //! incomplete object. If the caller dies before that, the kernel frees the file.
 //! SHMKIT_ERR_EXISTS         the name is taken
 //! SHMKIT_ERR_INVALID        as for shmkit_<noun>_size, or a bad name
-//! SHMKIT_ERR_NO_SPACE, SHMKIT_ERR_NO_MEMORY, SHMKIT_ERR_NOT_FOUND, SHMKIT_ERR_PERMISSION
-//!                           as for shmkit_segment_create
+//! and the other errors of shmkit_segment_create
 //! ```
 //!
 //! shmkit_<noun>_open (name, options, out)
 //!
 //! ```text
-//! Opens an existing object as it was created. Options that describe a new object are not compared
-//! with it. A failed open changes nothing.
+//! Opens an existing object. Options that describe a new one must be valid, but are not compared. A
+//! failed open changes nothing.
 //! SHMKIT_ERR_NOT_FOUND      no such name
 //! SHMKIT_ERR_WRONG_KIND     the name belongs to another kind of object
-//! SHMKIT_ERR_INVALID        name is NULL, or the options contradict each other
-//! SHMKIT_ERR_UNTRUSTED, SHMKIT_ERR_PERMISSION, SHMKIT_ERR_CORRUPT, SHMKIT_ERR_NO_MEMORY
-//!                           as for shmkit_segment_open
+//! SHMKIT_ERR_INVALID        name is NULL or bad, or the options contradict each other
+//! and the other errors of shmkit_segment_open
 //! ```
 //!
 //! shmkit_<noun>_open_or_create (name, options, out)
@@ -67,14 +65,15 @@
 //! SHMKIT_ERR_TIMEOUT        the live process that is creating it has been stopped for a second
 //! SHMKIT_ERR_TOO_MANY_PROCESSES   the segment has no room for another process
 //! SHMKIT_ERR_CORRUPT        the bytes there describe an object that does not fit
+//! SHMKIT_ERR_LIVENESS_UNKNOWN, SHMKIT_ERR_NO_MEMORY   as for shmkit_lock_acquire
 //! ```
 //!
 //! shmkit_<noun>_open_at (segment, offset, options, out)
 //!
 //! ```text
 //! Opens the object at this offset as it was created.
-//! SHMKIT_ERR_NOT_FOUND      the bytes there are all zero
-//! and the errors of shmkit_<noun>_create_at
+//! SHMKIT_ERR_NOT_FOUND      the bytes there are all zero, or their creator died midway
+//! and the errors of shmkit_<noun>_create_at, except SHMKIT_ERR_EXISTS and that of other options
 //! ```
 //!
 //! shmkit_<noun>_fd (handle, fd, offset)
@@ -91,8 +90,8 @@
 //! ```text
 //! Opens an exported object. The descriptor remains the caller's.
 //! SHMKIT_ERR_NOT_FOUND, SHMKIT_ERR_WRONG_KIND   no such object is stored there
-//! SHMKIT_ERR_INVALID        no object can be at this offset, and as for shmkit_segment_open_fd
-//! SHMKIT_ERR_PERMISSION, SHMKIT_ERR_UNTRUSTED   as for shmkit_segment_open_fd
+//! SHMKIT_ERR_INVALID        no object can be at this offset
+//! and the other errors of shmkit_segment_open_fd
 //! ```
 //!
 //! shmkit_<noun>_segment (handle, out)
@@ -106,23 +105,26 @@
 //! shmkit_<noun>_unlink (handle)
 //!
 //! ```text
-//! Removes the name of a named object. Open handles stay valid, in all processes.
+//! Removes the name of a named object. Open handles stay valid, in all processes. An unnamed queue
+//! has a file, but no name: the call returns SHMKIT_OK.
 //! SHMKIT_ERR_NOT_FOUND      the name is gone, or belongs to a newer object, which keeps it
-//! SHMKIT_ERR_INVALID        the object has no file of its own, or was opened by its descriptor
+//! SHMKIT_ERR_PERMISSION     this user may not remove names from the directory
+//! SHMKIT_ERR_INVALID        a placed or another unnamed object, or a named one that was opened by
+//!                           its descriptor
 //! ```
 //!
 //! shmkit_<noun>_close (handle)
 //!
 //! ```text
-//! Frees the handle. The object and its name stay. If a process closes its last handle of a segment
-//! while it holds objects there, it counts as dead for them. NULL is SHMKIT_OK.
+//! Frees the handle. The object and its name stay. If a process closes its last handle of a segment,
+//! it counts as dead there: others take over what it holds. NULL is SHMKIT_OK.
 //! SHMKIT_ERR_CLOSED         the handle was closed before
 //! SHMKIT_ERR_WRONG_KIND     a handle of another noun
 //! ```
 //!
 //! Every function returns SHMKIT_ERR_INVALID for a NULL or misaligned pointer or a wrong
-//! struct_size, and SHMKIT_ERR_CLOSED or SHMKIT_ERR_WRONG_KIND for a handle that is closed or of
-//! another noun.
+//! struct_size. For a closed handle it returns SHMKIT_ERR_CLOSED, and for one of another noun
+//! SHMKIT_ERR_WRONG_KIND.
 
 use super::handle::{Handle, Opaque};
 use super::segment::{SHMKIT_TRUST, named, shmkit_segment};
@@ -150,9 +152,10 @@ pub struct shmkit_object_options {
     pub struct_size: u32,
     /// SHMKIT_TRUST, SHMKIT_EXCLUSIVE and the flags of the noun, or-ed.
     pub flags: u32,
-    /// Permission bits of a new named object, whatever the umask. 0: 0600.
+    /// Permission bits of a new named object, at most 0777, whatever the umask. 0: 0600.
     pub mode: u32,
-    /// The number of processes that can use a new named object at a time, 1 to 4096. 0: 128.
+    /// The number of processes that can use a new named object at a time, 1 to 4096. 0: 128. Any
+    /// number can use an event.
     pub participants: u32,
     /// The directory of a named object. NULL: SHMKIT_DIR, else /dev/shm.
     pub directory: *const c_char,

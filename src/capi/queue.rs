@@ -34,15 +34,16 @@ use std::mem::MaybeUninit;
 ///               that were taken meanwhile.
 ///   Waiting     No call waits for a dead process: a waiting call checks at least every 12 ms
 ///               whether the process that it waits for is alive. A call does wait for a live
-///               process that was stopped (SIGSTOP) inside a call. If the timeout is shorter than a
-///               quarter of a second, that wait is a quarter of a second. A message that a live
+///               process that was stopped (SIGSTOP) inside a call. That wait may take a quarter of a
+///               second, even with SHMKIT_NOWAIT or a shorter timeout. A message that a live
 ///               producer has reserved and not committed blocks all messages behind it. So does a
 ///               message of 64 KiB or more while it is put. shmkit_queue_stat returns the process
 ///               that blocks the queue.
 ///   Memory      A queue with a file of its own occupies as much memory as its deepest backlog
 ///               needed. It checks its use each time a consumer finds it empty, and at each new lap
-///               of its ring. After 64 checks in a row with little in use, each check frees up to
-///               64 MiB of the memory beyond 2 MiB. While a consumer waits, that takes seconds. No
+///               of its ring. A check counts if the queue has more than 2 MiB, and more than four
+///               times what was in use. After 64 such checks in a row, each check frees up to
+///               64 MiB; at least 1 MiB stays. While a consumer waits, that takes seconds. No
 ///               memory is freed while no process uses the queue. Memory in use is always reserved:
 ///               if none is left, a put fails with SHMKIT_ERR_NO_SPACE, and no message is lost.
 ///   Corruption  The queue checks its own bytes at each step. If another process has overwritten
@@ -677,8 +678,9 @@ pub unsafe extern "C" fn shmkit_queue_abort(queue: *mut shmkit_queue, token: u64
 /// Takes the first message, which the caller then reads in place.
 ///
 /// Until shmkit_queue_ack or shmkit_queue_nack no other consumer gets the message; other consumers
-/// get the messages behind it. If the process ends before that, the next consumer gets the message,
-/// at most 12 ms after the kernel has torn the process down.
+/// get the messages behind it. If the process ends before that, another consumer gets the message. A
+/// consumer that waits gets it at most 12 ms after the kernel has torn the process down. While other
+/// messages are available, consumers look for such leases once per 64 messages, at 512 records each.
 ///
 /// The bytes may be read until ack or nack, and only while the handle is open. Their memory is not
 /// reused during the lease: a long lease keeps the messages behind it in memory too. A lease belongs
@@ -817,7 +819,7 @@ pub unsafe extern "C" fn shmkit_queue_shutdown(queue: *mut shmkit_queue) -> shmk
 /// It starts at the first call. It ends, and closes the descriptor, at most 25 ms after the handle
 /// is closed. A forked child must call this function again.
 ///
-///   SHMKIT_ERR_UNSUPPORTED  no thread or no descriptor is available
+///   SHMKIT_ERR_INVALID      `what` is another number
 ///   SHMKIT_ERR_UNSUPPORTED  no thread or no descriptor is available
 ///   SHMKIT_ERR_NO_MEMORY    not enough memory for a thread or a descriptor
 ///

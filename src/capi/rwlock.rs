@@ -16,12 +16,13 @@ use std::ffi::c_char;
 ///   Readers   A reader writes only to a cache line of its own process.
 ///   Writers   As soon as a writer waits, new readers wait for it: writers do not starve.
 ///   Deadlock  A process that reads must not acquire the lock for reading again before it has
-///             released it, unless no other process ever writes. A writer in between would wait for
-///             the first read, and the second read for the writer.
+///             released it, unless no other process ever writes. Otherwise a writer that comes in
+///             between waits for the first read, and the second read waits for that writer.
 ///   Death     If a holder dies, for any reason, a waiter acquires the lock at most 12 ms after the
 ///             kernel has torn the process down. If a writer dies while it writes, all later
 ///             holders see `*owner_died` = 1 until shmkit_rwlock_mark_consistent, because what the
 ///             lock guards may be half written. The death of a reader is not reported.
+///   Threads   All threads of a process may use a handle at once, and so may forked children. A
 ///             child holds nothing that its parent holds.
 ///   Size      128 bytes in a segment, and 64 for each process that can read at a time.
 ///   Options   shmkit_rwlock_options. shmkit_rwlock_open_or_create and shmkit_rwlock_create_at
@@ -322,8 +323,8 @@ unsafe extern "C" fn release_write_slow(lock: *mut shmkit_rwlock) -> shmkit_stat
 /// Changes from reading to writing. It waits until this is the only hold for reading; no process
 /// writes in between.
 ///
-/// On SHMKIT_OK the caller writes, and holds the lock for reading once less. On any error it reads
-/// as before.
+/// On SHMKIT_OK the caller writes, and holds the lock for reading once less. On any error but
+/// SHMKIT_ERR_FORKED it reads as before.
 ///
 ///   timeout_ns  nanoseconds to wait, SHMKIT_FOREVER or SHMKIT_NOWAIT
 ///   flags       SHMKIT_INTERRUPTIBLE or 0
@@ -347,8 +348,8 @@ pub unsafe extern "C" fn shmkit_rwlock_upgrade(
     unsafe { with(lock, body) }
 }
 
-/// Changes from writing to reading, without waiting; no process writes in between. On any error the
-/// caller still writes.
+/// Changes from writing to reading, without waiting; no process writes in between. On any error but
+/// SHMKIT_ERR_FORKED the caller still writes.
 ///
 ///   SHMKIT_ERR_NOT_OWNER           this process does not write
 ///   SHMKIT_ERR_TOO_MANY_PROCESSES  live processes occupy all places for readers

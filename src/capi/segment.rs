@@ -68,8 +68,8 @@ pub const SHMKIT_SEGMENT_MANAGED: u32 = 0x2000;
 pub const SHMKIT_SEGMENT_PLAIN: u32 = 0x4000;
 /// In shmkit_segment_options, with SHMKIT_SEGMENT_MANAGED: remove the name when no process has the
 /// segment mapped any more. The last process to close the segment removes it. If that process dies,
-/// or opened the segment by its descriptor and knows no name, shmkit_segment_gc removes the name. In
-/// shmkit_segment_info: the segment is ephemeral.
+/// is of another user, or opened the segment by its descriptor and knows no name, the name stays
+/// until shmkit_segment_gc. In shmkit_segment_info: the segment is ephemeral.
 pub const SHMKIT_SEGMENT_EPHEMERAL: u32 = 0x8000;
 
 /// How to create or open a segment. NULL, or zeros after struct_size, mean the defaults.
@@ -87,7 +87,8 @@ pub struct shmkit_segment_options {
     /// 0: its size in whole pages, or the capacity that an existing managed segment was created with.
     pub capacity: u64,
     /// Permission bits of a new segment, at most 0777, exactly these whatever the umask. 0: 0600, for
-    /// its owner alone. An anonymous segment gets no execute bits.
+    /// its owner alone. 0 for an anonymous segment: 0666, because no other process has a path to it,
+    /// and a process that gives up its privileges still needs it. It gets no execute bits.
     pub mode: u32,
     /// The number of processes that can use the objects of a new managed segment at a time, 1 to
     /// 4096. 0: 128. For a plain segment: 0.
@@ -449,7 +450,8 @@ pub unsafe extern "C" fn shmkit_segment_data(
     unsafe { ask(segment, out, |segment| Ok(segment.data().cast())) }
 }
 
-/// Returns the size of the data in bytes.
+/// Returns the size of the data in bytes, at most the capacity of this handle: the bytes that may be
+/// accessed.
 ///
 /// The size grows when any process resizes the segment. The call asks the kernel, which takes about
 /// 0.2 microseconds.
@@ -732,8 +734,9 @@ pub unsafe extern "C" fn shmkit_segment_gc(
 /// Closes a handle: unmaps the memory and closes the descriptor. The name stays. NULL is SHMKIT_OK.
 ///
 /// Pointers into the segment become invalid. If this was the last mapping of an ephemeral segment,
-/// its name is removed. A second close fails with SHMKIT_ERR_CLOSED, as does any other use of the
-/// handle, until 1024 more handles have been closed. After that it is undefined, as after free.
+/// its name is removed, as SHMKIT_SEGMENT_EPHEMERAL describes. A second close fails with
+/// SHMKIT_ERR_CLOSED, as does any other use of the handle, until 1024 more handles have been closed.
+/// After that it is undefined, as after free.
 ///
 /// # Safety
 /// `segment` must be NULL or a handle of this library that no other thread is using.

@@ -16,8 +16,8 @@ use std::ffi::c_char;
 ///            processes may use it. If a process dies, the permits that it had acquired are lost.
 ///   Undo     With SHMKIT_SEMAPHORE_UNDO, for resources that processes hold, like SEM_UNDO. The
 ///            semaphore records how many permits each process holds. If a process ends, for any
-///            reason, its permits are released at most 12 ms after the kernel has torn the process
-///            down.
+///            reason, the next acquire that finds too few permits releases those of the dead
+///            process. A waiter does so at most 12 ms after the kernel has torn the process down.
 ///   Order    Waiters are served in no particular order. A waiter for many permits may wait long
 ///            while others acquire few.
 ///   Threads  All threads of a process may use a handle at once, and so may forked children. A
@@ -153,8 +153,8 @@ unsafe impl Object for Semaphore {
 ///   SHMKIT_ERR_NO_MEMORY           no address space is left, at the first use of the segment
 ///   SHMKIT_ERR_CORRUPT             the shared bytes of the segment are corrupt
 ///
-/// With undo, an acquire waits for a process that is stopped inside an acquire or a release. Even
-/// SHMKIT_NOWAIT does so, for at most one second.
+/// With undo, an acquire waits for a process that is stopped inside an acquire or a release. That
+/// wait may take one second, even with SHMKIT_NOWAIT or a shorter timeout.
 ///
 /// # Safety
 /// `semaphore` must be NULL or a handle of this library that no other thread is closing.

@@ -60,8 +60,8 @@ pub const SHMKIT_ERR_CORRUPT: shmkit_status = -21;
 /// The library or the layout of the segment has another major version.
 pub const SHMKIT_ERR_VERSION_MISMATCH: shmkit_status = -22;
 /// This kernel, file system or version of the library does not support the operation. Every
-/// function with options returns it if a newer program sets an option that this version does not
-/// know.
+/// function with options returns it if a newer program sets a field that this version does not
+/// know. An unknown flag is SHMKIT_ERR_INVALID.
 pub const SHMKIT_ERR_UNSUPPORTED: shmkit_status = -23;
 /// Another error of the kernel: shmkit_last_error has its errno. Every function may return it.
 pub const SHMKIT_ERR_SYSTEM: shmkit_status = -24;
@@ -73,9 +73,13 @@ pub const SHMKIT_ERR_DEADLOCK: shmkit_status = -26;
 /// The queue was shut down: no message is put any more, and none is left to get.
 pub const SHMKIT_ERR_SHUT_DOWN: shmkit_status = -27;
 /// A signal handler or the interrupt hook forked during the call, and this is the child. The call
-/// goes on in the parent, and is lost here: the child holds nothing of it. The next call of the
-/// child works under an identity of its own. Every function that may wait may return it.
+/// continues in the parent only, and the child holds nothing of it. The next call of the child acts
+/// for the child. Every function that makes a system call may return it.
 pub const SHMKIT_ERR_FORKED: shmkit_status = -28;
+/// A process that may only read the file keeps a read lock on a byte of it, which keeps out new
+/// processes, unlinkers, and resizers of plain segments. Attached processes are not affected. Create
+/// files with mode 0600, so that other users cannot open them.
+pub const SHMKIT_ERR_READ_LOCKED: shmkit_status = -29;
 
 struct Last {
     code: shmkit_status,
@@ -170,7 +174,7 @@ mod tests {
 
     #[test]
     fn every_status_has_a_sentence() {
-        for status in SHMKIT_ERR_FORKED..=SHMKIT_OK {
+        for status in SHMKIT_ERR_READ_LOCKED..=SHMKIT_OK {
             // SAFETY: strerror returns a static C string.
             let sentence = unsafe { CStr::from_ptr(shmkit_strerror(status)) };
             assert_ne!(sentence, c"not a status of shmkit", "{status}");

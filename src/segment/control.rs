@@ -1,9 +1,12 @@
 //! The control area: whole pages at the beginning of a managed segment, before the user's data.
 //!
 //! ```text
-//! 0         64     128       192             256
-//! | header  | size | tickets | built-in lock | slot 0 | slot 1 | …  | (rest of the page) | data …
+//! 0         64     128       192             256           320        512
+//! | header  | size | tickets | built-in lock | resize lock | (zeros) | slot 0 | slot 1 | …  | (rest of the page) | data …
 //! ```
+//!
+//! The resize lock is a robust lock word: a process that may only read the file cannot hold it, and taking it opens no
+//! file (D-080). The zeros are room for later versions.
 //!
 //! The control area is written before the segment has a name. A process that opens the segment reads the header once,
 //! from the file (D-016), and checks it against the size of the file. The rest are words that may change at any time.
@@ -17,7 +20,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 const TICKETS: u64 = HEADER as u64;
 const LOCK: u64 = TICKETS + size_of::<CacheLine<AtomicU64>>() as u64;
-const SLOTS: u64 = LOCK + size_of::<lock::RawLock>() as u64;
+const RESIZE_LOCK: u64 = LOCK + size_of::<lock::RawLock>() as u64;
+const SLOTS: u64 = 512;
+const _: () = assert!(RESIZE_LOCK + size_of::<lock::RawLock>() as u64 <= SLOTS);
 
 /// The parameters of a new control area.
 #[derive(Debug, Clone, Copy)]
@@ -109,11 +114,12 @@ pub fn check(header: &Header, file_size: u64, wanted: Kind, name: &str) -> Resul
 /// The control area of a mapped segment.
 pub struct Control<'a> {
     size: &'a AtomicU64,
-    /// The participants.
     /// The participant table.
     pub table: Table<'a>,
     /// The built-in lock.
     pub lock: &'a lock::RawLock,
+    /// Held by the process that changes the size.
+    pub resize_lock: &'a lock::RawLock,
 }
 
 impl<'a> Control<'a> {
@@ -127,6 +133,7 @@ impl<'a> Control<'a> {
                     slots: bytes.array(SLOTS, participants as usize)?,
                 },
                 lock: bytes.at(LOCK)?,
+                resize_lock: bytes.at(RESIZE_LOCK)?,
             })
         };
         parts().ok_or_else(|| {

@@ -6,14 +6,96 @@ use super::limits;
 use super::options::{Growth, Options, check_sparse};
 use super::reservation;
 use crate::error::{Error, Result};
+use crate::participant::Id;
+use crate::raw::lock::RawLock;
+use crate::raw::wait::SpinState;
+use crate::raw::{Liveness, Timeout, WaitOptions};
+use crate::sys::fork::Origin;
 use crate::sys::lockfile::{ByteLock, RESIZE};
 use crate::sys::process;
 use crate::sys::shm;
 use crate::sys::thread::CancelGuard;
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
+use std::time::Duration;
+
+/// How long a growing queue waits for another process that changes the size: it holds the producer lock
+/// meanwhile. A process that takes longer was stopped.
+const GROWTH_TIMEOUT: Duration = Duration::from_secs(1);
+
+/// The right to change the size of a segment, until it is dropped.
+enum ResizeLock<'a> {
+    /// Of a plain segment: a byte of the file.
+    Byte(ByteLock),
+    /// Of a managed segment: the lock word of its control area.
+    Word {
+        lock: &'a RawLock,
+        me: Id,
+        origin: Origin,
+    },
+}
+
+impl ResizeLock<'_> {
+    /// Returns the process that holds it.
+    fn origin(&self) -> Origin {
+        match self {
+            ResizeLock::Byte(lock) => lock.origin(),
+            ResizeLock::Word { origin, .. } => *origin,
+        }
+    }
+}
+
+impl Drop for ResizeLock<'_> {
+    fn drop(&mut self) {
+        if let ResizeLock::Word { lock, me, origin } = self
+            && origin.is_here()
+        {
+            // It fails if another process has overwritten the word: then there is nothing to release.
+            let _ = lock.release(*me);
+        }
+    }
+}
 
 impl Segment {
+    /// Acquires the right to change the size.
+    ///
+    /// `Interrupted`, `Timeout`, `Forked`; `ReadLocked`, `Permission` of a plain segment; errors of `identify`.
+    /// `Corrupt`: the file was truncated. `LivenessUnknown`: the descriptor's number belongs to another file (D-020).
+    fn resize_lock(&self, options: WaitOptions) -> Result<ResizeLock<'_>> {
+        let facts = self.file.facts()?;
+        let Ok(control) = self.control() else {
+            let byte = ByteLock::of(self.file.as_fd(), RESIZE, options.interruptible)?;
+            return Ok(ResizeLock::Byte(byte));
+        };
+        if self.have(&facts) == 0 {
+            // The control area may be cut off as well: reading it would be SIGBUS.
+            return Err(Error::Corrupt(
+                "the segment's file was truncated; recreate the segment".into(),
+            ));
+        }
+        let (lock, me) = (control.resize_lock, self.identify()?);
+        let spins = SpinState::default();
+        let owner_died = lock
+            .acquire(me, options, &spins, self)
+            .map_err(|error| match error {
+                Error::Timeout(_) => Error::Timeout(
+                    "timed out: a process was stopped while it changed the size of the segment"
+                        .into(),
+                ),
+                other => other,
+            })?;
+        let held = ResizeLock::Word {
+            lock,
+            me,
+            origin: self.origin(me),
+        };
+        if owner_died {
+            // The size is stored last, so what a dead process has left is ended by the next change (D-003).
+            lock.mark_consistent(me)?;
+        }
+        Ok(held)
+    }
+
     fn check_capacity(&self, size: u64) -> Result<()> {
         let capacity = self.capacity();
         match size <= capacity {
@@ -50,17 +132,13 @@ impl Segment {
         }
         self.check_capacity(size)?;
         check_sparse(sparse, &self.options)?;
-        // Checked before the lock is taken: the descriptor's number may belong to another file by now (D-020).
-        self.file.facts()?;
-        let lock = ByteLock::of(self.file.as_fd(), RESIZE, interruptible)?;
+        let lock = self.resize_lock(WaitOptions {
+            timeout: Timeout::Never,
+            interruptible,
+        })?;
         let origin = lock.origin();
         let file = self.file.facts()?;
         let (before, have, control) = (self.before(), file.size, self.control().ok());
-        if control.is_some() && self.have(&file) == 0 {
-            return Err(Error::Corrupt(
-                "the segment's file was truncated; recreate the segment".into(),
-            ));
-        }
         // If a process died while it grew a managed segment, the file may be longer than the recorded size.
         let old = have.min(before.saturating_add(self.recorded_size(self.have(&file))));
         let new = before + size;
@@ -123,8 +201,7 @@ impl Segment {
         let _cancel = CancelGuard::new();
         self.check_capacity(to)?;
         let control = self.control()?;
-        self.file.facts()?;
-        let lock = ByteLock::of(self.file.as_fd(), RESIZE, false)?;
+        let lock = self.resize_lock(WaitOptions::after(GROWTH_TIMEOUT))?;
         let have = self.file.facts()?.size;
         let before = self.before();
         let (from, end) = (before + from, before + to);

@@ -42,7 +42,7 @@ use draft::TempFile;
 pub(crate) use fill::Content;
 use fill::{Filled, fill, map, place, settle, words};
 use name::Name;
-use options::{DEFAULT_MODE, check_capacity, check_options, check_size};
+use options::{DEFAULT_ANONYMOUS_MODE, DEFAULT_MODE, check_capacity, check_options, check_size};
 pub use options::{Form, Growth, Options};
 use std::ffi::CStr;
 use std::os::fd::{AsFd, AsRawFd, OwnedFd};
@@ -166,7 +166,7 @@ impl Segment {
             None => {
                 /// Memory files are sealed against execution, which includes these bits.
                 const EXECUTABLE: u32 = 0o111;
-                let mode = options.mode.unwrap_or(DEFAULT_MODE);
+                let mode = options.mode.unwrap_or(DEFAULT_ANONYMOUS_MODE);
                 let file = shm::make_memfd()?;
                 shm::set_mode(&file, mode & !EXECUTABLE)?;
                 let filled = fill(&file, size, options, content, "memory")?;

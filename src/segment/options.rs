@@ -6,6 +6,10 @@ use std::ffi::CString;
 /// Permission bits of a new segment if the caller gives none: for its owner alone.
 pub const DEFAULT_MODE: u32 = 0o600;
 
+/// Permission bits of a new anonymous segment if the caller gives none. No other user has a path to a memory file. A
+/// process that gives up its privileges opens it again through /proc, and needs these bits (D-081).
+pub const DEFAULT_ANONYMOUS_MODE: u32 = 0o666;
+
 /// Whether a segment has a control area before its data.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub enum Form {
@@ -23,8 +27,8 @@ pub enum Form {
 pub struct Options {
     /// Address space to map in bytes: the segment can grow to this size without moving. 0: its size in whole pages.
     pub capacity: u64,
-    /// Permission bits of a new segment, exactly these whatever the umask (D-007); `None`: 0600. An anonymous segment
-    /// has no execute bits.
+    /// Permission bits of a new segment, exactly these whatever the umask (D-007); `None`: 0600, or 0666 if it is
+    /// anonymous. An anonymous segment has no execute bits.
     pub mode: Option<u32>,
     /// The directory of the file; `None`: `SHMKIT_DIR`, or `/dev/shm` if that is not set.
     pub directory: Option<CString>,

@@ -10,12 +10,13 @@ use nix::errno::Errno;
 use nix::fcntl::{FcntlArg, OFlag, fcntl};
 use std::ffi::CStr;
 use std::os::fd::{BorrowedFd, OwnedFd, RawFd};
+use std::time::{Duration, Instant};
 
 /// Locked shared by every process that is attached to a managed segment.
 pub const ATTACH: i64 = 1 << 61;
 /// Locked by a process that removes the name of a file.
 pub const UNLINK: i64 = (1 << 61) + 1;
-/// Locked by a process that changes the size of a file.
+/// Locked by a process that changes the size of a plain segment; a managed one has a lock word for that.
 pub const RESIZE: i64 = (1 << 61) + 2;
 
 /// The byte of ticket 0; the byte of ticket t is t bytes further.
@@ -68,6 +69,35 @@ pub fn is_held(fd: RawFd, byte: i64) -> Result<bool> {
     Ok(i32::from(lock.l_type) != libc::F_UNLCK)
 }
 
+/// How often a waiter looks whether the lock is free.
+const MIN_POLL_INTERVAL: Duration = Duration::from_micros(50);
+const MAX_POLL_INTERVAL: Duration = Duration::from_millis(5);
+/// How long a waiter lets a read lock keep it out. Another unlinker without write permission holds one for a moment.
+const READ_LOCK_TIMEOUT: Duration = Duration::from_millis(80);
+
+/// Returns whether another open file description has `byte` locked shared.
+fn is_read_locked(file: BorrowedFd<'_>, byte: i64) -> bool {
+    let mut lock = command(libc::F_WRLCK, byte);
+    fcntl(file, FcntlArg::F_OFD_GETLK(&mut lock)).is_ok() && i32::from(lock.l_type) == libc::F_RDLCK
+}
+
+#[cold]
+fn read_lock() -> Error {
+    Error::ReadLocked(
+        "another process keeps a read lock on the file and may only read it: create the file with mode 0600".into(),
+    )
+}
+
+/// Locks the byte of a new ticket exclusively, as `keep` does.
+///
+/// `ReadLocked`: another process has it locked shared, perhaps with all others.
+pub fn hold_ticket(file: BorrowedFd<'_>, byte: i64) -> Result<Option<()>> {
+    match hold(file, byte)? {
+        None if is_read_locked(file, byte) => Err(read_lock()),
+        held => Ok(held),
+    }
+}
+
 const REFUSED: &str = "cannot lock a byte of the file (F_OFD_SETLK)";
 
 /// A locked byte; dropping it unlocks the byte.
@@ -94,6 +124,7 @@ impl ByteLock {
 
     /// Locks `byte` of the file behind `fd`; waits while another process has it locked.
     ///
+    /// `ReadLocked`: a process has it locked shared, and does not end that within 80 ms.
     /// `Permission`: the file's mode does not let this user write it, even if `fd` is writable. `Forked`: this is a child
     /// that was forked meanwhile.
     pub fn of(fd: BorrowedFd<'_>, byte: i64, interruptible: bool) -> Result<Self> {
@@ -144,24 +175,30 @@ impl ByteLock {
         Ok(None)
     }
 
+    /// Waits for the lock by looking again and again: a wait in the kernel has no deadline.
     fn take(file: CloseOnForkFd, kind: i32, byte: i64, interruptible: bool) -> Result<Self> {
-        let lock = command(kind, byte);
+        let mut pause = MIN_POLL_INTERVAL;
+        let mut read_locked = None;
         loop {
-            let locked = fcntl(file.borrow(), FcntlArg::F_OFD_SETLKW(&lock));
+            let locked = keep(file.borrow(), kind, byte);
             file.origin().check()?;
-            match locked {
-                Ok(_) => return Ok(ByteLock { file, byte }),
-                Err(Errno::EINTR) => {
-                    let asked = interrupt::ask(interruptible);
-                    file.origin().check().and(asked)?;
-                }
-                Err(errno) => {
-                    return Err(refused(
-                        errno,
-                        "cannot lock a byte of the file (F_OFD_SETLKW)",
-                    ));
-                }
+            if locked?.is_some() {
+                return Ok(ByteLock { file, byte });
             }
+            // A process that may write the file holds the lock for a moment. One that may only read it could hold it
+            // as long as it likes.
+            if is_read_locked(file.borrow(), byte) {
+                let since = *read_locked.get_or_insert_with(Instant::now);
+                if since.elapsed() >= READ_LOCK_TIMEOUT {
+                    return Err(read_lock());
+                }
+            } else {
+                read_locked = None;
+            }
+            std::thread::sleep(pause);
+            pause = (2 * pause).min(MAX_POLL_INTERVAL);
+            let asked = interrupt::ask(interruptible);
+            file.origin().check().and(asked)?;
         }
     }
 }

@@ -69,9 +69,16 @@ pub fn space_of(file: &OwnedFd) -> Result<Space> {
 
 /// Returns the error for `asked` bytes of which only `free` are free in `place`.
 pub fn no_space(asked: u64, free: u64, place: &str) -> Error {
-    let text = format!(
-        "asked for {asked} bytes, {free} bytes are free in {place}; reduce the size, or free memory"
-    );
+    let text = match free {
+        // hugetlbfs without a size of its own: the pages of the machine are used up.
+        UNLIMITED => format!(
+            "asked for {asked} bytes, and {place} has no more memory; reduce the size, or free memory \
+             (hugetlbfs: raise vm.nr_hugepages)"
+        ),
+        _ => format!(
+            "asked for {asked} bytes, {free} bytes are free in {place}; reduce the size, or free memory"
+        ),
+    };
     Error::NoSpace(Cause {
         text: text.into(),
         errno: Errno::ENOSPC as i32,

@@ -81,8 +81,11 @@ pub fn make_unnamed(directory: &CStr, mode: u32) -> Result<Option<OwnedFd>> {
     let flags = OFlag::O_TMPFILE | OFlag::O_RDWR | OFlag::O_CLOEXEC;
     match nix::fcntl::open(directory, flags, Mode::from_bits_truncate(mode)) {
         Ok(file) => Ok(Some(file)),
-        // EISDIR: the kernel does not know the flag; EOPNOTSUPP: the file system cannot do it (open(2)).
-        Err(Errno::EOPNOTSUPP | Errno::EISDIR) => Ok(None),
+        // EISDIR: the kernel does not know the flag; EOPNOTSUPP: the file system cannot do it (open(2)). EINVAL, ENOSYS,
+        // EPERM: some file systems and sandboxes. If the directory is the reason, the next step reports it.
+        Err(Errno::EOPNOTSUPP | Errno::EISDIR | Errno::EINVAL | Errno::ENOSYS | Errno::EPERM) => {
+            Ok(None)
+        }
         Err(errno) => Err(refused(
             errno,
             &format!("cannot create a file in {}", shown(directory)),
@@ -99,6 +102,8 @@ pub fn make_named(path: &CStr, mode: u32) -> Result<OwnedFd> {
 }
 
 /// Creates a memory file, which never has a name and can be sealed.
+///
+/// If the program may not do that, it is a file in /dev/shm without a name, which cannot be sealed.
 pub fn make_memfd() -> Result<OwnedFd> {
     let flags = MFdFlags::MFD_CLOEXEC | MFdFlags::MFD_ALLOW_SEALING;
     // Linux 6.3 warns unless the file is sealed against execution; older kernels refuse the flag (memfd_create(2)).
@@ -109,7 +114,15 @@ pub fn make_memfd() -> Result<OwnedFd> {
         Err(Errno::EINVAL) => memfd_create(c"shmkit", flags),
         other => other,
     }
-    .map_err(|errno| refused(errno, "cannot create a memory file (memfd_create)"))
+    .or_else(|errno| {
+        let instead = match errno {
+            Errno::EPERM | Errno::EACCES | Errno::ENOSYS => {
+                make_unnamed(DEFAULT_DIRECTORY, 0o600).ok().flatten()
+            }
+            _ => None,
+        };
+        instead.ok_or_else(|| refused(errno, "cannot create a memory file (memfd_create)"))
+    })
 }
 
 /// Seals a memory file against shrinking, and against changes of the seals.
@@ -117,6 +130,8 @@ pub fn seal(file: &OwnedFd) -> Result<()> {
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
     match fcntl(file, FcntlArg::F_ADD_SEALS(seals)) {
         Ok(_) => Ok(()),
+        // Not a memory file: see `make_memfd`.
+        Err(Errno::EINVAL) => Ok(()),
         Err(errno) => Err(refused(errno, "cannot seal the memory file")),
     }
 }

@@ -30,10 +30,10 @@ static void test_versions(void)
 static void test_strerror(void)
 {
     const char *unknown = shmkit_strerror(1);
-    for (shmkit_status status = SHMKIT_ERR_FORKED; status <= SHMKIT_OK; status++)
+    for (shmkit_status status = SHMKIT_ERR_READ_LOCKED; status <= SHMKIT_OK; status++)
         CHECK(strlen(shmkit_strerror(status)) > 5 && strcmp(shmkit_strerror(status), unknown) != 0);
     CHECK(strcmp(shmkit_strerror(INT32_MIN), unknown) == 0);
-    CHECK(strcmp(shmkit_strerror(SHMKIT_ERR_FORKED - 1), unknown) == 0);
+    CHECK(strcmp(shmkit_strerror(SHMKIT_ERR_READ_LOCKED - 1), unknown) == 0);
 }
 
 static void test_life_cycle(uint64_t size)

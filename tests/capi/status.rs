@@ -207,6 +207,18 @@ fn provoke(
             super::queue::put(queue, b"")
         }
         SHMKIT_ERR_FORKED => forked(),
+        SHMKIT_ERR_READ_LOCKED => {
+            let mut out = null_mut();
+            let file = folder.path().join("locked");
+            // SAFETY: a name, options, and an output that can be written.
+            let made = unsafe { shmkit_segment_create(c"locked".as_ptr(), 1, given, &raw mut out) };
+            assert_eq!(made, SHMKIT_OK);
+            // Another process locks the byte RESIZE, as in the layout.
+            let reader = std::fs::File::open(file).unwrap();
+            super::common::byte::share(&reader, (1 << 61) + 2, 1);
+            // SAFETY: the handle is open.
+            unsafe { shmkit_segment_resize(out, 1, 0) }
+        }
         SHMKIT_ERR_CORRUPT => {
             std::fs::write(folder.path().join("empty"), "").unwrap();
             open(c"empty", given)
@@ -256,7 +268,7 @@ fn forked() -> shmkit_status {
 #[test]
 fn every_status_is_provoked() {
     alone(|| {
-        for status in SHMKIT_ERR_FORKED..=SHMKIT_OK {
+        for status in SHMKIT_ERR_READ_LOCKED..=SHMKIT_OK {
             if status == SHMKIT_ERR_INTERNAL {
                 continue;
             }
@@ -298,10 +310,10 @@ fn every_status_is_provoked() {
 
 #[test]
 fn every_status_has_a_text_of_its_own_and_an_unknown_one_the_same_text() {
-    let mut sentences: Vec<_> = (SHMKIT_ERR_FORKED..=SHMKIT_OK)
+    let mut sentences: Vec<_> = (SHMKIT_ERR_READ_LOCKED..=SHMKIT_OK)
         .map(|s| text_at(shmkit_strerror(s)))
         .collect();
-    assert_eq!(sentences.len(), 29);
+    assert_eq!(sentences.len(), 30);
     assert!(
         sentences
             .iter()
@@ -310,8 +322,8 @@ fn every_status_has_a_text_of_its_own_and_an_unknown_one_the_same_text() {
     );
     sentences.sort();
     sentences.dedup();
-    assert_eq!(sentences.len(), 29, "two texts are equal");
-    for nonsense in [1, SHMKIT_ERR_FORKED - 1, i32::MIN, i32::MAX, 99] {
+    assert_eq!(sentences.len(), 30, "two texts are equal");
+    for nonsense in [1, SHMKIT_ERR_READ_LOCKED - 1, i32::MIN, i32::MAX, 99] {
         assert_eq!(text_at(shmkit_strerror(nonsense)), "not a status of shmkit");
     }
 }

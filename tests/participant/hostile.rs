@@ -15,7 +15,7 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// The offsets of the last ticket and the slots in the file, and of the word in a lock, as in the layout.
 const TICKETS: u64 = 128;
-const SLOTS: u64 = 256;
+const SLOTS: u64 = 512;
 const SLOT: u64 = 64;
 const WORD: u64 = 8;
 

@@ -225,16 +225,16 @@ fn the_mode_is_exact_whatever_the_umask() {
 }
 
 #[test]
-fn the_default_mode_is_0600() {
+fn the_default_mode_is_0600_and_0666_without_a_name() {
     alone(|| {
         for taken in [0o000, 0o022, 0o077, 0o277, 0o777] {
             umask(Mode::from_bits_truncate(taken));
             let name = Name::new();
             let named = Segment::create(Some(&name), 1, &plain()).unwrap();
             let anonymous = Segment::create(None, 1, &plain()).unwrap();
-            for segment in [&named, &anonymous] {
+            for (segment, mode) in [(&named, 0o600), (&anonymous, 0o666)] {
                 let found = segment.stat().unwrap().file.mode;
-                assert_eq!(found, 0o600, "{found:o} under umask {taken:o}");
+                assert_eq!(found, mode, "{found:o} under umask {taken:o}");
             }
         }
     });

@@ -55,7 +55,7 @@ struct Input {
 fn apply(file: &File, change: &Change, control: u64) {
     let at = match change.place {
         Place::Tickets => 128,
-        Place::Slot(slot, word) => 256 + 64 * u64::from(slot % 8) + 8 * u64::from(word % 8),
+        Place::Slot(slot, word) => 512 + 64 * u64::from(slot % 8) + 8 * u64::from(word % 8),
         Place::Words(word) => control + 8 * u64::from(word % 8),
         Place::Cell(word) => control + 64 + 8 * u64::from(word % 32),
         // The header is not changed.

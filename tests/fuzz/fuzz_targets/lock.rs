@@ -65,7 +65,7 @@ fn apply(file: &File, change: &Change, control: u64) {
         Place::Size => SIZE,
         Place::Tickets => 128,
         Place::BuiltInLock(word) => 192 + 8 * u64::from(word % 8),
-        Place::Slot(slot, word) => 256 + 64 * u64::from(slot % 8) + 8 * u64::from(word % 8),
+        Place::Slot(slot, word) => 512 + 64 * u64::from(slot % 8) + 8 * u64::from(word % 8),
         Place::Lock(word) => control + 8 * u64::from(word % 8),
         Place::RLock(word) => control + RLOCK + 8 * u64::from(word % 8),
         // `change_header` changes the part of the header that the checksum covers.
