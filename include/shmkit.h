@@ -527,8 +527,8 @@ typedef struct shmkit_segment_options {
    */
   uint64_t capacity;
   /**
-   * Permission bits of a new segment, at most 0777, exactly these whatever the umask. 0: 0600, for
-   * its owner alone. 0 for an anonymous segment: 0666, because no other process has a path to it,
+   * Permission bits of a new segment, at most 0777, exactly these whatever the umask. 0 means 0600,
+   * for its owner alone. For an anonymous segment 0 means 0666. No other process has a path to it,
    * and a process that gives up its privileges still needs it. It gets no execute bits.
    */
   uint32_t mode;

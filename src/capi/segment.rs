@@ -86,8 +86,8 @@ pub struct shmkit_segment_options {
     /// Bytes of address space to map, so that the segment can grow without moving; at least its size.
     /// 0: its size in whole pages, or the capacity that an existing managed segment was created with.
     pub capacity: u64,
-    /// Permission bits of a new segment, at most 0777, exactly these whatever the umask. 0: 0600, for
-    /// its owner alone. 0 for an anonymous segment: 0666, because no other process has a path to it,
+    /// Permission bits of a new segment, at most 0777, exactly these whatever the umask. 0 means 0600,
+    /// for its owner alone. For an anonymous segment 0 means 0666. No other process has a path to it,
     /// and a process that gives up its privileges still needs it. It gets no execute bits.
     pub mode: u32,
     /// The number of processes that can use the objects of a new managed segment at a time, 1 to
