@@ -7,7 +7,7 @@
 //! | `death`   | parties that die waiting, holding, or elsewhere; stopped parties             |
 //! | `hold`    | the last party holds the others                                             |
 //! | `place`   | placed, named, handed over; invalid options                                  |
-//! | `hostile` | corrupt words and count slots                                                |
+//! | `hostile` | corrupt words and cells                                                     |
 
 #[macro_use]
 mod common;

@@ -1,4 +1,4 @@
-//! Corrupt words and count slots: an error or the right result, and no wait beyond the timeout.
+//! Corrupt words and cells: an error or the right result, and no wait beyond the timeout.
 
 use super::common::process::{alone, fork};
 use super::{at, managed, use_once, wait, within};
@@ -112,7 +112,7 @@ fn an_impossible_turn_is_survived() {
 }
 
 #[test]
-fn count_slots_of_unknown_processes_count_as_dead() {
+fn cells_of_unknown_processes_count_as_dead() {
     alone(|| {
         let segment = managed(4096);
         let barrier = at(&segment, 0, 2);
@@ -143,7 +143,7 @@ fn count_slots_of_unknown_processes_count_as_dead() {
 }
 
 #[test]
-fn count_slots_that_name_this_process_are_survived() {
+fn cells_that_name_this_process_are_survived() {
     alone(|| {
         let segment = managed(4096);
         let barrier = at(&segment, 0, 2);
@@ -154,7 +154,7 @@ fn count_slots_that_name_this_process_are_survived() {
                 write(&segment, CELLS + 16 * cell, me | (bits * WAITING));
                 write(&segment, CELLS + 16 * cell + 8, u64::MAX);
             }
-            // This process finds no free count slot, and never will.
+            // This process finds no free cell, and never will.
             refused!(
                 WouldBlock,
                 barrier.wait_with(WaitOptions::NONBLOCKING, Last::Passes)
@@ -198,7 +198,7 @@ fn a_lock_of_an_unknown_owner_is_survived() {
 }
 
 #[test]
-fn an_impossible_place_is_survived() {
+fn an_impossible_place_in_a_cell_is_survived() {
     alone(|| {
         let segment = managed(4096);
         let barrier = at(&segment, 0, 2);

@@ -93,7 +93,7 @@ fn threads_of_two_processes_are_parties() {
 #[test]
 fn more_waiters_than_parties_take_turns() {
     let _watchdog = Watchdog::start();
-    // Twelve threads at a barrier for three: more than its count slots, and each is admitted in some turn.
+    // Twelve threads at a barrier for three: more than its cells, and each is admitted in some turn.
     const WAITS: u64 = 2400;
     let barrier = unnamed(3);
     let begun = AtomicU64::new(0);

@@ -225,7 +225,7 @@ fn after_the_owners_death_every_waiter_acquires_in_turn() {
 }
 
 #[test]
-fn a_lock_stays_marked_if_the_process_that_took_over_dies() {
+fn the_death_of_the_process_that_took_over_marks_the_lock_again() {
     alone(|| {
         let lock = unnamed();
         holder(&lock).kill();

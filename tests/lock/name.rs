@@ -45,7 +45,7 @@ fn a_lock_for_one_process_admits_the_next_after_a_death_or_the_last_close() {
         let child = holder(&lock);
         refused!(TooManyProcesses, lock.acquire_with(WaitOptions::BLOCKING));
         refused!(NotOwner, lock.release());
-        // Opens the lock once the first process has died.
+        // This process becomes a participant once the first one has died.
         child.kill();
         recover(&lock);
         fork(|| {
@@ -55,7 +55,7 @@ fn a_lock_for_one_process_admits_the_next_after_a_death_or_the_last_close() {
             ))
         })
         .succeed();
-        // And once that process has closed its last handle.
+        // Another process becomes a participant once this one has closed its last handle.
         let again = Lock::named(&name, Create::Never, &options).unwrap();
         drop(lock);
         fork(|| {
