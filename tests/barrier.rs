@@ -1,13 +1,13 @@
-//! Barriers, as the Rust API has them.
+//! Barriers in the Rust API.
 //!
 //! | module    | what is tested                                                              |
 //! |-----------|-----------------------------------------------------------------------------|
-//! | `turn`    | turn after turn: places, processes, threads, more parties than are needed    |
+//! | `turn`    | turns: places, processes, threads, more waiters than parties                |
 //! | `broken`  | abort, reset, timeouts, interrupts                                           |
-//! | `death`   | who dies waiting, holding, or elsewhere; who is stopped, or cannot ask       |
-//! | `hold`    | the last to come holds the others                                            |
-//! | `place`   | at an offset, by name, handed over; bad options                              |
-//! | `hostile` | words and cells that make no sense                                           |
+//! | `death`   | parties that die waiting, holding, or elsewhere; stopped parties             |
+//! | `hold`    | the last party holds the others                                             |
+//! | `place`   | placed, named, handed over; invalid options                                  |
+//! | `hostile` | corrupt words and cells                                                     |
 
 #[macro_use]
 mod common;
@@ -33,14 +33,14 @@ use shmkit::raw::WaitOptions;
 use shmkit::segment::Segment;
 use std::sync::Arc;
 
-/// How long a wait may last that is to end by itself.
+/// The timeout of a wait that must end by itself.
 const ONE_MINUTE: WaitOptions = within(60_000_000_000);
 
 fn unnamed(parties: u32) -> Barrier {
     Barrier::unnamed(&Options::of(parties)).unwrap()
 }
 
-/// Makes or finds the barrier at this offset.
+/// Creates or opens the barrier at this offset.
 fn at(segment: &Arc<Segment>, offset: u64, parties: u32) -> Barrier {
     let options = Options::of(parties);
     Barrier::at(segment, offset, Create::IfMissing, &options).unwrap()
@@ -50,19 +50,19 @@ fn wait(barrier: &Barrier) -> Result<u32> {
     barrier.wait_with(ONE_MINUTE, Last::Passes)
 }
 
-/// Stays until it is killed.
+/// Sleeps until the process is killed.
 fn stay() -> ! {
     loop {
         nix::unistd::pause();
     }
 }
 
-/// Waits until so many wait at the barrier.
+/// Waits until `count` parties wait at the barrier.
 fn await_waiting(barrier: &Barrier, count: u32) {
     wait_until(|| barrier.stat().waiting == count);
 }
 
-/// Forks a process that waits, and returns when it does, after so many others.
+/// Forks a process that waits, and returns when `others + 1` parties wait.
 fn waiter(barrier: &Barrier, others: u32) -> Child {
     let child = fork(|| {
         let _ = barrier.wait_with(WaitOptions::BLOCKING, Last::Passes);
@@ -72,14 +72,14 @@ fn waiter(barrier: &Barrier, others: u32) -> Child {
     child
 }
 
-/// Forks a process that must be told that the barrier is broken, and returns when it waits, after so many others.
-fn one_to_be_told(barrier: &Barrier, others: u32) -> Child {
+/// Forks a process whose wait must fail with `Broken`, and returns when `others + 1` parties wait.
+fn broken_waiter(barrier: &Barrier, others: u32) -> Child {
     let child = fork(|| drop(refused!(Broken, wait(barrier))));
     await_waiting(barrier, others + 1);
     child
 }
 
-/// Has all parties come once, in processes of their own.
+/// Completes one turn, each party in a process of its own.
 #[track_caller]
 fn use_once(barrier: &Barrier) {
     let turns = barrier.stat().turns;

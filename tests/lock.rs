@@ -1,14 +1,14 @@
-//! Locks, as the Rust API has them.
+//! Locks in the Rust API.
 //!
 //! | module    | what is tested                                                                  |
 //! |-----------|---------------------------------------------------------------------------------|
-//! | `hold`    | who holds a lock, who may release it, guards, death                              |
+//! | `hold`    | ownership, which threads and processes may release, guards, death                |
 //! | `wait`    | timeouts, signals and the hook                                                   |
 //! | `place`   | the built-in lock of a managed segment                                           |
 //! | `name`    | named locks: dead owners, and the number of processes                            |
-//! | `hand`    | locks of other processes, opened by their descriptor                             |
-//! | `arena`   | thousands without a name, and when a place is used again                         |
-//! | `stat`    | what is told of a lock                                                           |
+//! | `fd`      | locks of other processes, opened by their descriptor                             |
+//! | `arena`   | thousands of unnamed locks, and when an offset is used again                     |
+//! | `stat`    | the figures that a lock reports                                                  |
 //! | `thread`  | threads of one process, and plain memory under locks                             |
 
 #[macro_use]
@@ -16,8 +16,8 @@ mod common;
 
 #[path = "lock/arena.rs"]
 mod arena;
-#[path = "lock/hand.rs"]
-mod hand;
+#[path = "lock/fd.rs"]
+mod fd;
 #[path = "lock/hold.rs"]
 mod hold;
 #[path = "lock/name.rs"]
@@ -57,19 +57,19 @@ fn form(form: Form) -> segment::Options {
     }
 }
 
-/// Makes or finds the lock at this offset.
+/// Creates or opens the lock at this offset.
 fn at(segment: &Arc<Segment>, offset: u64) -> Lock {
     Lock::at(segment, offset, Create::IfMissing, &Options::default()).unwrap()
 }
 
-/// Takes and releases a lock that is free and whole.
+/// Acquires and releases a lock that is free and whose owner has not died.
 #[track_caller]
 fn use_once(lock: &Lock) {
     assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
     lock.release().unwrap();
 }
 
-/// Takes the lock from the dead and gives it back whole.
+/// Takes over a dead owner's lock, marks it consistent and releases it.
 #[track_caller]
 fn recover(lock: &Lock) {
     assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(true));
@@ -77,7 +77,7 @@ fn recover(lock: &Lock) {
     lock.release().unwrap();
 }
 
-/// Forks a process that takes the lock and stays.
+/// Forks a process that acquires the lock and stays.
 fn holder(lock: &Lock) -> Child {
     let words = shared_words(1);
     let child = fork(|| {
@@ -89,14 +89,14 @@ fn holder(lock: &Lock) -> Child {
     child
 }
 
-/// Stays until it is killed.
+/// Sleeps until the process is killed.
 fn stay() -> ! {
     loop {
         nix::unistd::pause();
     }
 }
 
-/// Waits until somebody sleeps on the lock.
+/// Waits until a waiter sleeps on the lock.
 fn await_sleeper(lock: &Lock) {
     wait_until(|| lock.stat().0.contended_since != 0);
 }

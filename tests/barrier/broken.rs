@@ -1,7 +1,7 @@
-//! What breaks a barrier, and what makes it whole; who goes without breaking it.
+//! What breaks a barrier, what repairs it, and which departures do not break it.
 
 use super::common::process::{alone, fork, shared_words, wait_until};
-use super::{ONE_MINUTE, await_waiting, one_to_be_told, unnamed, use_once, wait, within};
+use super::{ONE_MINUTE, await_waiting, broken_waiter, unnamed, use_once, wait, within};
 use shmkit::barrier::Last;
 use shmkit::capi::interrupt::shmkit_set_interrupt;
 use shmkit::raw::{Timeout, WaitOptions};
@@ -10,12 +10,12 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 #[test]
-fn abort_tells_who_waits_and_who_comes_until_a_reset() {
+fn abort_fails_present_and_later_waits_until_a_reset() {
     alone(|| {
         let barrier = unnamed(3);
-        let told = [0, 1].map(|others| one_to_be_told(&barrier, others));
+        let observers = [0, 1].map(|others| broken_waiter(&barrier, others));
         barrier.abort();
-        told.into_iter().for_each(|child| child.succeed());
+        observers.into_iter().for_each(|child| child.succeed());
         for _ in 0..3 {
             refused!(Broken, wait(&barrier));
             refused!(
@@ -26,7 +26,7 @@ fn abort_tells_who_waits_and_who_comes_until_a_reset() {
         let stat = barrier.stat();
         assert_eq!((stat.broken, stat.waiting), (true, 0));
         assert_eq!((stat.turns, stat.breaks, stat.deaths), (0, 1, 0));
-        // Broken is broken.
+        // Aborting a broken barrier changes nothing.
         barrier.abort();
         assert_eq!(barrier.stat().breaks, 1);
         barrier.reset().unwrap();
@@ -36,19 +36,19 @@ fn abort_tells_who_waits_and_who_comes_until_a_reset() {
 }
 
 #[test]
-fn reset_tells_who_waits_and_nobody_who_comes_later() {
+fn reset_fails_the_present_waits_and_no_later_wait() {
     alone(|| {
         let barrier = unnamed(3);
         for round in 1..=20 {
-            let told = [0, 1].map(|others| one_to_be_told(&barrier, others));
+            let observers = [0, 1].map(|others| broken_waiter(&barrier, others));
             barrier.reset().unwrap();
-            // Those who are told may not have left yet.
+            // The waiters may not have returned yet.
             use_once(&barrier);
-            told.into_iter().for_each(|child| child.succeed());
+            observers.into_iter().for_each(|child| child.succeed());
             let stat = barrier.stat();
             assert_eq!((stat.turns, stat.breaks, stat.deaths), (round, round, 0));
         }
-        // Where nobody waits there is nothing to tell.
+        // Without waiters, a reset breaks no wait.
         barrier.reset().unwrap();
         assert_eq!(barrier.stat().breaks, 20);
         use_once(&barrier);
@@ -56,32 +56,32 @@ fn reset_tells_who_waits_and_nobody_who_comes_later() {
 }
 
 #[test]
-fn who_is_told_late_is_told() {
+fn a_waiter_that_runs_late_still_fails_with_broken() {
     alone(|| {
         let barrier = unnamed(2);
-        let told = one_to_be_told(&barrier, 0);
-        let stop = |signal| nix::sys::signal::kill(told.pid(), signal).unwrap();
+        let late = broken_waiter(&barrier, 0);
+        let stop = |signal| nix::sys::signal::kill(late.pid(), signal).unwrap();
         stop(nix::sys::signal::Signal::SIGSTOP);
-        let stat = format!("/proc/{}/stat", told.pid());
+        let stat = format!("/proc/{}/stat", late.pid());
         wait_until(|| std::fs::read_to_string(&stat).unwrap().contains(") T "));
         barrier.reset().unwrap();
         for _ in 0..5 {
             use_once(&barrier);
         }
         stop(nix::sys::signal::Signal::SIGCONT);
-        told.succeed();
+        late.succeed();
         use_once(&barrier);
     });
 }
 
 #[test]
-fn who_is_out_of_time_breaks_it() {
+fn a_timeout_breaks_the_barrier() {
     alone(|| {
         let barrier = unnamed(3);
-        let told = one_to_be_told(&barrier, 0);
+        let waiter = broken_waiter(&barrier, 0);
         refused!(Timeout, barrier.wait_with(within(1), Last::Passes));
         refused!(Broken, wait(&barrier));
-        told.succeed();
+        waiter.succeed();
         let stat = barrier.stat();
         assert_eq!((stat.broken, stat.breaks, stat.deaths), (true, 1, 0));
         barrier.reset().unwrap();
@@ -94,7 +94,7 @@ fn who_is_out_of_time_breaks_it() {
 }
 
 #[test]
-fn times_without_end_are_times() {
+fn very_long_timeouts_are_accepted() {
     alone(|| {
         let barrier = unnamed(2);
         for time in [1 << 53, i64::MAX as u64, u64::MAX - 1, u64::MAX] {
@@ -106,7 +106,7 @@ fn times_without_end_are_times() {
     });
 }
 
-/// What the hook shares with the test: how often it was called, and from which call on it ends what asks; 0: never.
+/// Shared by the hook and the test: the number of calls, and the call from which on the hook ends the wait (0: never).
 extern "C" fn hook(answer: *mut c_void) -> i32 {
     // SAFETY: `install` was given two words that live as long as the process.
     let words = unsafe { std::slice::from_raw_parts(answer.cast::<AtomicU64>(), 2) };
@@ -127,11 +127,11 @@ const UNTIL_INTERRUPTED: WaitOptions = WaitOptions {
 };
 
 #[test]
-fn who_is_interrupted_is_as_if_it_had_not_come() {
+fn an_interrupted_party_leaves_the_barrier_whole() {
     alone(|| {
         let barrier = unnamed(4);
         let (words, places) = (shared_words(2), shared_words(1));
-        // The first place becomes free, then whoever comes next must not get one that somebody has.
+        // Place 0 becomes free. The next party must not get a place that another party has.
         let quitter = fork(|| {
             install(words);
             refused!(
@@ -165,7 +165,7 @@ fn who_is_interrupted_is_as_if_it_had_not_come() {
 }
 
 #[test]
-fn signals_alone_end_nothing() {
+fn signals_alone_do_not_end_a_wait() {
     alone(|| {
         let barrier = unnamed(2);
         let (words, ready) = (shared_words(2), shared_words(1));
@@ -177,7 +177,7 @@ fn signals_alone_end_nothing() {
             install(words);
             ready[0].store(1, Relaxed);
             assert_eq!(wait(&barrier), Ok(0));
-            assert_eq!(words[0].load(Relaxed), 0, "it was not to be asked");
+            assert_eq!(words[0].load(Relaxed), 0, "the hook must not be called");
         });
         await_waiting(&barrier, 1);
         for _ in 0..30 {

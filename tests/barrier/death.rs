@@ -1,9 +1,7 @@
-//! Who dies waiting breaks the barrier, whoever else is there; nobody is taken for dead who lives.
+//! A party that dies waiting breaks the barrier; a live party is never taken for dead.
 
 use super::common::process::{alone, fork, shared_words, wait_until};
-use super::{
-    await_waiting, managed, one_to_be_told, stay, unnamed, use_once, wait, waiter, within,
-};
+use super::{await_waiting, broken_waiter, managed, stay, unnamed, use_once, wait, waiter, within};
 use nix::sys::signal::{Signal, kill};
 use shmkit::barrier::Last;
 use shmkit::raw::WaitOptions;
@@ -11,26 +9,26 @@ use std::sync::atomic::Ordering::Relaxed;
 
 /// Closes all descriptors but the standard ones, as daemons do.
 fn close_all() {
-    // SAFETY: whoever owns them is on trial.
+    // SAFETY: the test checks what happens when their owners lose them.
     let closed = unsafe { libc::close_range(3, u32::MAX, 0) };
     assert_eq!(closed, 0);
 }
 
 #[test]
-fn one_that_waits_is_told_of_one_that_dies() {
+fn a_waiters_death_breaks_the_wait_of_another() {
     alone(|| {
-        // Both orders: who dies has come before or after who is told.
+        // Both orders: the dying party arrives before or after the other waiter.
         let barrier = unnamed(3);
         for first in [true, false] {
-            let (dying, told) = if first {
+            let (dying, other) = if first {
                 let dying = waiter(&barrier, 0);
-                (dying, one_to_be_told(&barrier, 1))
+                (dying, broken_waiter(&barrier, 1))
             } else {
-                let told = one_to_be_told(&barrier, 0);
-                (waiter(&barrier, 1), told)
+                let other = broken_waiter(&barrier, 0);
+                (waiter(&barrier, 1), other)
             };
             dying.kill();
-            told.succeed();
+            other.succeed();
             refused!(Broken, wait(&barrier));
             assert!(barrier.stat().broken);
             barrier.reset().unwrap();
@@ -42,7 +40,7 @@ fn one_that_waits_is_told_of_one_that_dies() {
 }
 
 #[test]
-fn the_last_to_come_is_told_of_the_dead() {
+fn the_last_party_to_arrive_finds_a_dead_one() {
     alone(|| {
         let barrier = unnamed(2);
         for last in [Last::Passes, Last::Holds] {
@@ -59,20 +57,20 @@ fn the_last_to_come_is_told_of_the_dead() {
 }
 
 #[test]
-fn whoever_of_many_dies() {
+fn the_death_of_any_party_breaks_the_barrier() {
     alone(|| {
         let barrier = unnamed(6);
         for victims in 1..32_u32 {
             let mut dying = Vec::new();
-            let mut told = Vec::new();
+            let mut observers = Vec::new();
             for number in 0..5 {
                 match victims & 1 << number {
-                    0 => told.push(one_to_be_told(&barrier, number)),
+                    0 => observers.push(broken_waiter(&barrier, number)),
                     _ => dying.push(waiter(&barrier, number)),
                 }
             }
             dying.into_iter().for_each(|child| child.kill());
-            told.into_iter().for_each(|child| child.succeed());
+            observers.into_iter().for_each(|child| child.succeed());
             refused!(Broken, wait(&barrier));
             barrier.reset().unwrap();
         }
@@ -81,17 +79,17 @@ fn whoever_of_many_dies() {
 }
 
 #[test]
-fn who_is_stopped_is_not_dead_and_does_not_hide_the_dead() {
+fn a_stopped_party_is_not_dead_and_does_not_hide_a_dead_one() {
     alone(|| {
         let barrier = unnamed(4);
-        let told = one_to_be_told(&barrier, 0);
-        let stopped = one_to_be_told(&barrier, 1);
+        let other = broken_waiter(&barrier, 0);
+        let stopped = broken_waiter(&barrier, 1);
         kill(stopped.pid(), Signal::SIGSTOP).unwrap();
         let dying = waiter(&barrier, 2);
         std::thread::sleep(std::time::Duration::from_millis(50));
         assert!(!barrier.stat().broken);
         dying.kill();
-        told.succeed();
+        other.succeed();
         kill(stopped.pid(), Signal::SIGCONT).unwrap();
         stopped.succeed();
         assert_eq!(barrier.stat().deaths, 1);
@@ -101,7 +99,7 @@ fn who_is_stopped_is_not_dead_and_does_not_hide_the_dead() {
 }
 
 #[test]
-fn who_dies_elsewhere_is_missed_and_can_be_replaced() {
+fn a_party_that_dies_elsewhere_can_be_replaced() {
     alone(|| {
         let barrier = unnamed(2);
         fork(|| {
@@ -119,7 +117,7 @@ fn who_dies_elsewhere_is_missed_and_can_be_replaced() {
             stay();
         });
         assert!(wait(&barrier).is_ok());
-        // Killed on its way out it would break the next turn.
+        // If a child were killed on its way out, the next turn would break.
         wait_until(|| passed.load(Relaxed) == 1);
         other.kill();
         assert_eq!(barrier.stat().waiting, 0);
@@ -129,7 +127,7 @@ fn who_dies_elsewhere_is_missed_and_can_be_replaced() {
 }
 
 #[test]
-fn who_ends_after_its_turn_breaks_nothing() {
+fn a_process_that_ends_after_its_turn_breaks_nothing() {
     alone(|| {
         let barrier = unnamed(3);
         for _ in 0..100 {
@@ -140,7 +138,7 @@ fn who_ends_after_its_turn_breaks_nothing() {
 }
 
 #[test]
-fn who_lets_go_of_it_while_a_thread_waits_elsewhere_changes_nothing() {
+fn closing_a_handle_while_a_thread_waits_through_another_changes_nothing() {
     alone(|| {
         let segment = managed(4096);
         let (one, same) = (super::at(&segment, 0, 2), super::at(&segment, 0, 2));
@@ -153,10 +151,10 @@ fn who_lets_go_of_it_while_a_thread_waits_elsewhere_changes_nothing() {
 }
 
 #[test]
-fn a_child_is_a_party_of_its_own() {
+fn a_forked_child_is_a_party_of_its_own() {
     alone(|| {
         let barrier = unnamed(2);
-        // Used before: the child must not take its parent for itself.
+        // Used before the fork: the child must not take its parent's identity for its own.
         use_once(&barrier);
         let words = shared_words(1);
         let child = fork(|| {
@@ -173,12 +171,12 @@ fn a_child_is_a_party_of_its_own() {
 }
 
 #[test]
-fn who_has_lost_all_descriptors_goes_without_breaking_it() {
+fn a_party_without_descriptors_leaves_without_breaking_the_barrier() {
     alone(|| {
         let barrier = unnamed(3);
         let other = waiter(&barrier, 0);
         let child = fork(|| {
-            // It becomes a participant as long as it can.
+            // The process becomes a participant while it still can.
             refused!(
                 WouldBlock,
                 barrier.wait_with(WaitOptions::NONBLOCKING, Last::Passes)

@@ -1,13 +1,13 @@
-//! The last to come holds the others, does something by itself, and lets them pass.
+//! The last party holds the others, acts alone, and then releases them.
 
 use super::common::process::{alone, fork, shared_words, wait_until};
-use super::{ONE_MINUTE, await_waiting, one_to_be_told, stay, unnamed, use_once, wait, within};
+use super::{ONE_MINUTE, await_waiting, broken_waiter, stay, unnamed, use_once, wait, within};
 use shmkit::barrier::Last;
 use shmkit::raw::WaitOptions;
 use std::sync::atomic::Ordering::Relaxed;
 
 #[test]
-fn what_the_last_one_does_is_seen_by_all() {
+fn what_the_last_party_does_is_seen_by_all() {
     alone(|| {
         const TURNS: u64 = 500;
         let barrier = unnamed(3);
@@ -21,7 +21,7 @@ fn what_the_last_one_does_is_seen_by_all() {
                     barrier.release().unwrap();
                 }
                 assert_eq!(words[0].load(Relaxed), turn + 1);
-                // Nobody is held here, so that nobody changes it before all have looked.
+                // No party is held here, so the value does not change before all have read it.
                 wait(&barrier).unwrap();
             }
         };
@@ -33,7 +33,7 @@ fn what_the_last_one_does_is_seen_by_all() {
 }
 
 #[test]
-fn all_wait_until_it_lets_them_pass() {
+fn all_parties_wait_until_the_last_releases_them() {
     alone(|| {
         let barrier = unnamed(2);
         let other = fork(|| assert_eq!(wait(&barrier), Ok(0)));
@@ -44,7 +44,7 @@ fn all_wait_until_it_lets_them_pass() {
         );
         assert_eq!(barrier.stat().waiting, 2);
         assert_eq!(barrier.stat().turns, 0);
-        // Who comes now belongs to the next turn, and may not get in.
+        // A party that arrives now belongs to the next turn and is not admitted.
         refused!(
             WouldBlock,
             barrier.wait_with(WaitOptions::NONBLOCKING, Last::Passes)
@@ -58,7 +58,7 @@ fn all_wait_until_it_lets_them_pass() {
         .succeed();
         assert!(!barrier.stat().broken);
         let next = fork(|| assert_eq!(wait(&barrier), Ok(0)));
-        // Another process holds nobody.
+        // Another process holds no party.
         fork(|| drop(refused!(NotOwner, barrier.release()))).succeed();
         barrier.release().unwrap();
         other.succeed();
@@ -70,7 +70,7 @@ fn all_wait_until_it_lets_them_pass() {
 }
 
 #[test]
-fn one_that_is_alone_holds_itself() {
+fn a_party_of_one_holds_itself() {
     let barrier = unnamed(1);
     for _ in 0..100 {
         assert_eq!(
@@ -87,11 +87,11 @@ fn one_that_is_alone_holds_itself() {
 }
 
 #[test]
-fn who_is_held_is_told_of_an_abort_a_reset_and_a_time_that_is_over() {
+fn a_held_party_fails_after_an_abort_a_reset_or_a_timeout() {
     alone(|| {
         let barrier = unnamed(2);
         for way in 0..4 {
-            let told = one_to_be_told(&barrier, 0);
+            let waiter = broken_waiter(&barrier, 0);
             assert_eq!(
                 barrier.wait_with(WaitOptions::NONBLOCKING, Last::Holds),
                 Ok(1)
@@ -102,7 +102,7 @@ fn who_is_held_is_told_of_an_abort_a_reset_and_a_time_that_is_over() {
                 2 => barrier.reset().unwrap(),
                 _ => fork(|| barrier.reset().unwrap()).succeed(),
             }
-            told.succeed();
+            waiter.succeed();
             if way < 2 {
                 refused!(Broken, barrier.release());
                 barrier.reset().unwrap();
@@ -127,12 +127,12 @@ fn who_is_held_is_told_of_an_abort_a_reset_and_a_time_that_is_over() {
 }
 
 #[test]
-fn who_dies_holding_the_others_breaks_it() {
+fn the_death_of_the_party_that_holds_breaks_the_barrier() {
     alone(|| {
         for parties in [1, 2, 4] {
             let barrier = unnamed(parties);
-            let told: Vec<_> = (1..parties)
-                .map(|number| one_to_be_told(&barrier, number - 1))
+            let observers: Vec<_> = (1..parties)
+                .map(|number| broken_waiter(&barrier, number - 1))
                 .collect();
             let words = shared_words(1);
             let holder = fork(|| {
@@ -144,7 +144,7 @@ fn who_dies_holding_the_others_breaks_it() {
             wait_until(|| words[0].load(Relaxed) == 1);
             let late = fork(|| drop(refused!(Broken, wait(&barrier))));
             holder.kill();
-            told.into_iter().for_each(|child| child.succeed());
+            observers.into_iter().for_each(|child| child.succeed());
             late.succeed();
             barrier.reset().unwrap();
             use_once(&barrier);

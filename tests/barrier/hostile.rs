@@ -1,4 +1,4 @@
-//! Words and cells that make no sense: an error or the right thing, and no wait beyond the timeout.
+//! Corrupt words and cells: an error or the right result, and no wait beyond the timeout.
 
 use super::common::process::{alone, fork};
 use super::{at, managed, use_once, wait, within};
@@ -9,7 +9,7 @@ use shmkit::segment::Segment;
 use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Where the words stand, as the layout fixes it.
+/// Offsets of the words, as the layout fixes them.
 const LOCK: u64 = 8;
 const TURN: u64 = 64;
 const CELLS: u64 = 128;
@@ -30,12 +30,12 @@ fn read(segment: &Segment, at: u64) -> u64 {
     u64::from_ne_bytes(std::array::from_fn(|at| bytes[at].load(Relaxed)))
 }
 
-/// Ids that nobody has.
-fn nobodies() -> Vec<u64> {
+/// Returns identities that no process has.
+fn unused_identities() -> Vec<u64> {
     vec![4095 | 0xffff << 13, !(0b111 << 29), 1 << 62, 5]
 }
 
-/// Returns our own id, as words have it.
+/// Returns the identity of this process, as the words store it.
 fn mine(segment: &Arc<Segment>) -> u64 {
     let lock = Lock::of(segment).unwrap();
     lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
@@ -44,7 +44,7 @@ fn mine(segment: &Arc<Segment>) -> u64 {
     me
 }
 
-/// Uses it in every way that ends by itself, and has it be whole.
+/// Uses the barrier in every way that ends by itself, then checks that it works.
 fn survive(barrier: &Barrier) {
     for last in [Last::Passes, Last::Holds] {
         let _ = barrier.wait_with(WaitOptions::NONBLOCKING, last);
@@ -57,7 +57,7 @@ fn survive(barrier: &Barrier) {
 }
 
 #[test]
-fn numbers_of_parties_that_cannot_be() {
+fn an_impossible_number_of_parties_is_reported() {
     let segment = managed(1 << 20);
     at(&segment, 0, 2);
     for cells in [0_u64, 1, 3, 5, 4097, 4098, 65535] {
@@ -76,7 +76,7 @@ fn numbers_of_parties_that_cannot_be() {
 }
 
 #[test]
-fn turns_that_cannot_be() {
+fn an_impossible_turn_is_survived() {
     alone(|| {
         let segment = managed(4096);
         let barrier = at(&segment, 0, 2);
@@ -87,7 +87,7 @@ fn turns_that_cannot_be() {
             barrier.reset().unwrap();
             use_once(&barrier);
         }
-        // All there, says the word, and nobody is.
+        // The word counts all parties as waiting, and none is there.
         write(&segment, TURN, 2 << 48);
         refused!(
             WouldBlock,
@@ -112,12 +112,12 @@ fn turns_that_cannot_be() {
 }
 
 #[test]
-fn cells_that_nobody_has() {
+fn cells_of_unknown_processes_count_as_dead() {
     alone(|| {
         let segment = managed(4096);
         let barrier = at(&segment, 0, 2);
         use_once(&barrier);
-        for state in nobodies()
+        for state in unused_identities()
             .into_iter()
             .flat_map(|id| (0..8).map(move |bits| id | (bits * WAITING)))
             .chain((1..8).map(|bits| bits * WAITING))
@@ -125,7 +125,7 @@ fn cells_that_nobody_has() {
             for cell in 0..4 {
                 write(&segment, CELLS + 16 * cell, state);
                 write(&segment, CELLS + 16 * cell + 8, u64::MAX);
-                // Whoever that is does not live: the last to come finds out, and so does who waits.
+                // No such process lives: the last party finds that out, and so does a waiter.
                 refused!(
                     Broken,
                     barrier.wait_with(within(60_000_000_000), Last::Passes)
@@ -143,7 +143,7 @@ fn cells_that_nobody_has() {
 }
 
 #[test]
-fn cells_that_we_have_not_taken() {
+fn cells_that_name_this_process_are_survived() {
     alone(|| {
         let segment = managed(4096);
         let barrier = at(&segment, 0, 2);
@@ -154,7 +154,7 @@ fn cells_that_we_have_not_taken() {
                 write(&segment, CELLS + 16 * cell, me | (bits * WAITING));
                 write(&segment, CELLS + 16 * cell + 8, u64::MAX);
             }
-            // There is no cell for us, and never will be.
+            // This process finds no free cell, and never will.
             refused!(
                 WouldBlock,
                 barrier.wait_with(WaitOptions::NONBLOCKING, Last::Passes)
@@ -170,20 +170,20 @@ fn cells_that_we_have_not_taken() {
 }
 
 #[test]
-fn a_lock_that_nobody_has() {
+fn a_lock_of_an_unknown_owner_is_survived() {
     alone(|| {
         let segment = managed(4096);
         let barrier = at(&segment, 0, 2);
         use_once(&barrier);
-        for id in nobodies() {
-            // Whoever had it has died with it.
+        for id in unused_identities() {
+            // Its owner counts as dead.
             write(&segment, LOCK, id);
             use_once(&barrier);
             write(&segment, LOCK, id);
             barrier.reset().unwrap();
             use_once(&barrier);
         }
-        // We have it ourselves, for ever: nobody is let in, and nobody waits longer than he wanted.
+        // This process holds the lock forever: no party enters, and no wait exceeds its timeout.
         write(&segment, LOCK, mine(&segment));
         refused!(
             WouldBlock,
@@ -198,7 +198,7 @@ fn a_lock_that_nobody_has() {
 }
 
 #[test]
-fn a_place_that_cannot_be() {
+fn an_impossible_place_in_a_cell_is_survived() {
     alone(|| {
         let segment = managed(4096);
         let barrier = at(&segment, 0, 2);
@@ -214,7 +214,7 @@ fn a_place_that_cannot_be() {
 }
 
 #[test]
-fn random_words_under_who_waits() {
+fn random_words_under_a_waiter_are_survived() {
     alone(|| {
         let mut state = 0x9e37_79b9_7f4a_7c15_u64;
         let mut random = move || {

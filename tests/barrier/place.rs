@@ -6,7 +6,7 @@ use super::{managed, wait, waiter};
 use shmkit::barrier::{Barrier, Create, FileOptions, MAX_PARTIES, Options};
 
 #[test]
-fn parties_that_cannot_be() {
+fn an_invalid_number_of_parties_is_refused() {
     let segment = managed(4096);
     let name = Name::new();
     for parties in [
@@ -36,7 +36,7 @@ fn parties_that_cannot_be() {
 }
 
 #[test]
-fn its_size_is_that_of_its_parties() {
+fn the_size_follows_from_the_number_of_parties() {
     for (parties, size) in [
         (1, 192),
         (2, 192),
@@ -58,7 +58,7 @@ fn its_size_is_that_of_its_parties() {
 }
 
 #[test]
-fn room_for_fewer_processes_than_parties() {
+fn a_barrier_may_admit_fewer_processes_than_parties() {
     alone(|| {
         let name = Name::new();
         let options = Options {
@@ -73,7 +73,7 @@ fn room_for_fewer_processes_than_parties() {
         refused!(TooManyProcesses, wait(&barrier));
         assert_eq!(barrier.stat().waiting, 2);
         others.into_iter().for_each(|other| other.kill());
-        // The dead make room, and then they are found.
+        // The dead make room, and then their death is found.
         refused!(Broken, wait(&barrier));
         wait_until(|| barrier.stat().broken);
         barrier.unlink().unwrap();

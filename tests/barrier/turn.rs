@@ -1,4 +1,4 @@
-//! Turn after turn: who passes, in which place, and what is seen then.
+//! Turns: which parties pass, in which place, and what they see then.
 
 use super::common::Watchdog;
 use super::common::process::{alone, fork, shared_words};
@@ -8,7 +8,7 @@ use shmkit::raw::WaitOptions;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Comes in each turn; checks that all have come, and adds to the sum of places of this turn.
+/// Waits in each turn, checks that all parties have arrived, and adds its place to the sum of the turn.
 fn take_turns(barrier: &Barrier, turns: usize, came: &AtomicU64, places: &[AtomicU64]) {
     let parties = u64::from(barrier.parties());
     for (turn, sum) in places.iter().enumerate().take(turns) {
@@ -22,13 +22,13 @@ fn take_turns(barrier: &Barrier, turns: usize, came: &AtomicU64, places: &[Atomi
     }
 }
 
-/// One of each place.
+/// Returns the sum of a turn in which each place occurs once.
 fn each_once(parties: u32) -> u64 {
     (0..parties).map(|place| 1 << (8 * place)).sum()
 }
 
 #[test]
-fn processes_in_thousands_of_turns() {
+fn processes_pass_thousands_of_turns_together() {
     alone(|| {
         const TURNS: usize = 3000;
         for parties in [1, 2, 3, 5] {
@@ -53,7 +53,7 @@ fn processes_in_thousands_of_turns() {
 }
 
 #[test]
-fn threads_are_parties_too() {
+fn threads_are_parties() {
     let _watchdog = Watchdog::start();
     const TURNS: usize = 500;
     let barrier = unnamed(4);
@@ -69,7 +69,7 @@ fn threads_are_parties_too() {
 }
 
 #[test]
-fn threads_of_two_processes() {
+fn threads_of_two_processes_are_parties() {
     alone(|| {
         const TURNS: usize = 300;
         let barrier = unnamed(4);
@@ -91,9 +91,9 @@ fn threads_of_two_processes() {
 }
 
 #[test]
-fn more_than_the_parties_take_turns_as_they_come() {
+fn more_waiters_than_parties_take_turns() {
     let _watchdog = Watchdog::start();
-    // Twelve threads at a barrier for three: more than there are cells, and each is let in at some time.
+    // Twelve threads at a barrier for three: more than its cells, and each is admitted in some turn.
     const WAITS: u64 = 2400;
     let barrier = unnamed(3);
     let begun = AtomicU64::new(0);
@@ -110,7 +110,7 @@ fn more_than_the_parties_take_turns_as_they_come() {
 }
 
 #[test]
-fn who_must_not_wait_is_at_most_the_last() {
+fn a_nonblocking_wait_passes_only_as_the_last_party() {
     alone(|| {
         let barrier = unnamed(2);
         refused!(
@@ -133,7 +133,7 @@ fn who_must_not_wait_is_at_most_the_last() {
 }
 
 #[test]
-fn as_many_as_can_be() {
+fn a_barrier_takes_the_maximum_of_parties() {
     let _watchdog = Watchdog::start();
     let options = Options::of(MAX_PARTIES);
     let segment = managed(options.size().unwrap());
@@ -156,7 +156,7 @@ fn as_many_as_can_be() {
 }
 
 #[test]
-fn what_is_told_of_one_that_nobody_has_used() {
+fn an_unused_barrier_reports_zeros() {
     let barrier = unnamed(7);
     let stat = barrier.stat();
     assert_eq!(

@@ -1,4 +1,4 @@
-//! Thousands of locks without a name, and when the place of one is used again: only if nobody else can have seen it.
+//! Thousands of unnamed locks, and when an offset is used again: only if no other process can have seen it.
 
 use super::common::kernel::limit;
 use super::common::process::{Ended, alone, fork, shared_words, wait_until};
@@ -15,7 +15,7 @@ fn descriptors() -> usize {
 }
 
 #[test]
-fn five_thousand_cost_one_descriptor() {
+fn five_thousand_locks_cost_one_descriptor() {
     const COUNT: usize = 5000;
     alone(|| {
         fork(|| {
@@ -32,7 +32,7 @@ fn five_thousand_cost_one_descriptor() {
                 assert_eq!(lock.stat().0.acquisitions, 1, "{number}");
                 lock.release().unwrap();
             }
-            // A child uses all of them, and what it holds when it dies comes back.
+            // A child uses all of them. What it holds when it dies can be taken over.
             let child = fork(|| {
                 for lock in &locks {
                     assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
@@ -42,7 +42,7 @@ fn five_thousand_cost_one_descriptor() {
             for lock in &locks {
                 recover(lock);
             }
-            // A thousand of them handed over again: no descriptor for each.
+            // A thousand of them exported and opened again: no descriptor for each.
             let again: Vec<_> = locks[..1000]
                 .iter()
                 .map(|lock| {
@@ -58,13 +58,13 @@ fn five_thousand_cost_one_descriptor() {
 }
 
 #[test]
-fn a_place_that_nobody_saw_is_used_again() {
+fn an_offset_that_no_other_process_saw_is_used_again() {
     alone(|| {
         let kept = unnamed();
         let places: BTreeSet<_> = (0..10_000).map(|_| unnamed().offset()).collect();
         assert_eq!(places.len(), 1, "{places:?}");
         assert!(!places.contains(&kept.offset()));
-        // Whatever stood there: held, of the other kind, marked.
+        // Whatever was stored there: a held lock, another kind of lock, a lock marked after a death.
         let held = unnamed();
         held.acquire_with(WaitOptions::NONBLOCKING).unwrap();
         let place = held.offset();
@@ -81,7 +81,7 @@ fn a_place_that_nobody_saw_is_used_again() {
 }
 
 #[test]
-fn a_place_that_a_child_may_see_is_never_used_again() {
+fn an_offset_that_a_child_may_see_is_never_used_again() {
     alone(|| {
         let lock = unnamed();
         let place = lock.offset();
@@ -99,11 +99,11 @@ fn a_place_that_a_child_may_see_is_never_used_again() {
         }
         words[0].store(1, Relaxed);
         child.succeed();
-        // What was given out since that fork is ours alone again.
+        // What was allocated since that fork belongs to this process alone.
         let last = others.last().unwrap().offset();
         drop(others);
         assert!(unnamed().offset() <= last);
-        // A fork between its making and its end, by another child that has ended long ago.
+        // A fork between creation and close counts too, even if that child ended long ago.
         let lock = unnamed();
         let place = lock.offset();
         fork(|| {}).succeed();
@@ -117,7 +117,7 @@ fn a_place_that_a_child_may_see_is_never_used_again() {
 }
 
 #[test]
-fn a_childs_locks_stand_in_its_own_arena() {
+fn a_childs_locks_are_placed_in_its_own_arena() {
     alone(|| {
         let before = unnamed();
         fork(|| {
@@ -135,7 +135,7 @@ fn a_childs_locks_stand_in_its_own_arena() {
             })
             .succeed();
             own.release().unwrap();
-            // Closing what its parent has given out gives nothing to anybody.
+            // Closing a lock that the parent allocated makes no offset free in the child.
             drop(own);
         })
         .succeed();
@@ -147,13 +147,13 @@ fn a_childs_locks_stand_in_its_own_arena() {
 }
 
 #[test]
-fn the_arena_of_a_dead_parent_lives_on_in_its_children() {
+fn the_arena_of_a_dead_parent_stays_usable_in_its_children() {
     alone(|| {
         let words = shared_words(2);
         let parent = fork(|| {
             let locks: Vec<_> = (0..100).map(|_| unnamed()).collect();
             assert_eq!(locks[0].acquire_with(WaitOptions::NONBLOCKING), Ok(false));
-            // Not by `fork`, whose children end with their parents.
+            // Not by the helper `fork`: its children end with their parents.
             // SAFETY: this process has one thread.
             let child = unsafe { libc::fork() };
             if child == 0 {
@@ -162,12 +162,12 @@ fn the_arena_of_a_dead_parent_lives_on_in_its_children() {
                 assert_eq!(
                     locks[0].acquire_with(WaitOptions::BLOCKING),
                     Ok(true),
-                    "its owner died"
+                    "the lock's owner died"
                 );
                 locks[0].release().unwrap();
                 locks.iter().skip(1).for_each(use_once);
                 use_once(&unnamed());
-                // Its own children have it too.
+                // The children of this process have the lock too.
                 fork(|| locks.iter().skip(1).for_each(use_once)).succeed();
                 words[1].store(1, Relaxed);
                 // SAFETY: _exit takes any number; nothing is flushed or dropped.
@@ -182,7 +182,7 @@ fn the_arena_of_a_dead_parent_lives_on_in_its_children() {
 }
 
 #[test]
-fn threads_get_places_of_their_own() {
+fn threads_get_distinct_offsets() {
     let locks: Vec<_> = std::thread::scope(|scope| {
         let make = || {
             (0..500)
@@ -207,7 +207,7 @@ fn threads_get_places_of_their_own() {
 }
 
 #[test]
-fn a_holder_in_another_process_dies() {
+fn a_lock_held_by_another_process_is_taken_over_after_its_death() {
     alone(|| {
         let locks: Vec<_> = (0..3).map(|_| unnamed()).collect();
         holder(&locks[1]).kill();

@@ -1,4 +1,4 @@
-//! Who holds a lock: one process at a time; any of its threads may release it; who dies holding it is taken over.
+//! Ownership: one process at a time; any of its threads may release; a dead owner's lock is taken over.
 
 use super::common::Watchdog;
 use super::common::process::{alone, fork, shared_words, wait_until};
@@ -12,7 +12,7 @@ use std::sync::atomic::Ordering::Relaxed;
 use std::sync::{Arc, Barrier};
 
 #[test]
-fn one_at_a_time() {
+fn one_process_at_a_time_holds_a_lock() {
     let lock = unnamed();
     assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
     refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
@@ -24,8 +24,8 @@ fn one_at_a_time() {
 }
 
 #[test]
-fn a_free_lock_that_was_never_taken_is_nobodys() {
-    // Nothing has been claimed in this process yet: it has no id to compare.
+fn a_lock_that_was_never_acquired_has_no_owner() {
+    // This process has claimed no slot yet, so it has no identity to compare.
     alone(|| {
         let segment = managed(4096);
         let lock = Lock::of(&segment).unwrap();
@@ -54,7 +54,7 @@ fn any_thread_of_the_owner_may_release_it() {
 }
 
 #[test]
-fn a_thread_that_ends_frees_nothing() {
+fn the_end_of_a_thread_releases_nothing() {
     let lock = &unnamed();
     std::thread::scope(|scope| {
         scope.spawn(|| lock.acquire_with(WaitOptions::BLOCKING).unwrap());
@@ -64,21 +64,21 @@ fn a_thread_that_ends_frees_nothing() {
 }
 
 #[test]
-fn a_child_owns_nothing_of_its_parents() {
+fn a_child_does_not_own_its_parents_locks() {
     alone(|| {
         let lock = unnamed();
         lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
         fork(|| {
             refused!(NotOwner, lock.release());
             refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
-            // Now it has an id, but not that of the owner.
+            // Now the child has an identity, but not that of the owner.
             refused!(NotOwner, lock.release());
             refused!(NotOwner, lock.mark_consistent());
             refused!(Timeout, lock.acquire_with(within(1)));
         })
         .succeed();
         lock.release().unwrap();
-        // And what a child holds is not its parent's.
+        // And the parent does not own what the child holds.
         let child = holder(&lock);
         refused!(NotOwner, lock.release());
         refused!(NotOwner, lock.mark_consistent());
@@ -89,7 +89,7 @@ fn a_child_owns_nothing_of_its_parents() {
 }
 
 #[test]
-fn a_transferable_lock_is_released_by_anybody_but_never_twice() {
+fn a_transferable_lock_is_released_by_any_process_but_never_twice() {
     alone(|| {
         let segment = managed(4096);
         let lock = Lock::at(&segment, 0, Create::Always, &transferable()).unwrap();
@@ -107,14 +107,14 @@ fn a_transferable_lock_is_released_by_anybody_but_never_twice() {
         lock.release().unwrap();
         use_once(&lock);
         drop(child);
-        // Who waits is woken by a stranger's release as by the owner's.
+        // A release by another process wakes a waiter as the owner's release does.
         lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
         let waiter = fork(|| assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(false)));
         await_sleeper(&lock);
         fork(|| lock.release().unwrap()).succeed();
         waiter.succeed();
         recover(&lock);
-        // Even a dead owner's may be released; nobody has been told of the death then.
+        // Even a dead owner's lock may be released; the death is then not reported.
         let child = holder(&lock);
         child.kill();
         lock.release().unwrap();
@@ -139,9 +139,9 @@ fn guards_release_what_they_hold() {
         }
         {
             let guard = lock.acquire().unwrap();
-            assert!(guard.owner_died(), "nobody has said that all is whole");
+            assert!(guard.owner_died(), "the lock is not yet marked consistent");
             guard.mark_consistent().unwrap();
-            assert!(guard.owner_died(), "what it was told when it began");
+            assert!(guard.owner_died(), "the guard keeps what acquire reported");
         }
         assert!(!lock.acquire().unwrap().owner_died());
         let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
@@ -150,7 +150,7 @@ fn guards_release_what_they_hold() {
         }));
         assert!(unwound.is_err());
         use_once(&lock);
-        // Released behind the guard's back, and taken by somebody else: the guard takes it from nobody.
+        // Released and acquired by another thread or process meanwhile: dropping the guard must not release the lock.
         let guard = lock.acquire().unwrap();
         lock.release().unwrap();
         let child = holder(&lock);
@@ -162,7 +162,7 @@ fn guards_release_what_they_hold() {
 }
 
 #[test]
-fn the_dead_are_taken_over() {
+fn a_dead_owners_lock_is_taken_over() {
     alone(|| {
         let segment = managed(4096);
         let lock = at(&segment, 64);
@@ -183,7 +183,7 @@ fn the_dead_are_taken_over() {
             assert_eq!(
                 lock.acquire_with(WaitOptions::NONBLOCKING),
                 Ok(true),
-                "the mark stays"
+                "the lock stays marked"
             );
             lock.mark_consistent().unwrap();
             lock.release().unwrap();
@@ -193,7 +193,7 @@ fn the_dead_are_taken_over() {
 }
 
 #[test]
-fn of_many_who_wait_each_has_it_in_turn_after_the_owners_death() {
+fn after_the_owners_death_every_waiter_acquires_in_turn() {
     const WAITERS: usize = 6;
     alone(|| {
         let lock = unnamed();
@@ -205,7 +205,7 @@ fn of_many_who_wait_each_has_it_in_turn_after_the_owners_death() {
                     words[0].fetch_add(1, Relaxed);
                     assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(true));
                     words[1].fetch_add(1, Relaxed);
-                    // Every other one dies with it.
+                    // Every second waiter dies holding the lock.
                     if words[1].load(Relaxed).is_multiple_of(2) {
                         lock.release().unwrap();
                     }
@@ -225,7 +225,7 @@ fn of_many_who_wait_each_has_it_in_turn_after_the_owners_death() {
 }
 
 #[test]
-fn what_a_recoverer_leaves_when_it_dies_is_still_marked() {
+fn the_death_of_the_process_that_took_over_marks_the_lock_again() {
     alone(|| {
         let lock = unnamed();
         holder(&lock).kill();
@@ -245,14 +245,14 @@ fn what_a_recoverer_leaves_when_it_dies_is_still_marked() {
 }
 
 #[test]
-fn closing_is_no_release_but_the_end() {
+fn closing_a_handle_does_not_release_but_closing_the_last_does() {
     alone(|| {
         let segment = managed(4096);
         let held = at(&segment, 0);
         let other = at(&segment, 64);
         held.acquire_with(WaitOptions::NONBLOCKING).unwrap();
         drop(held);
-        // Another handle of the segment is open: this process goes on to own it.
+        // Another handle of the segment is open, so this process still owns the lock.
         let held = at(&segment, 0);
         refused!(WouldBlock, held.acquire_with(WaitOptions::NONBLOCKING));
         held.release().unwrap();

@@ -15,7 +15,7 @@ fn by(file: FileOptions) -> Options {
 }
 
 #[test]
-fn the_dead_are_taken_over_by_who_opens_it_afterwards() {
+fn a_dead_owners_lock_is_taken_over_by_a_process_that_opens_it_later() {
     alone(|| {
         let name = Name::new();
         let words = shared_words(1);
@@ -34,7 +34,7 @@ fn the_dead_are_taken_over_by_who_opens_it_afterwards() {
 }
 
 #[test]
-fn room_for_one() {
+fn a_lock_for_one_process_admits_the_next_after_a_death_or_the_last_close() {
     alone(|| {
         let name = Name::new();
         let options = by(FileOptions {
@@ -45,7 +45,7 @@ fn room_for_one() {
         let child = holder(&lock);
         refused!(TooManyProcesses, lock.acquire_with(WaitOptions::BLOCKING));
         refused!(NotOwner, lock.release());
-        // Gets in once the first has died.
+        // This process becomes a participant once the first one has died.
         child.kill();
         recover(&lock);
         fork(|| {
@@ -55,7 +55,7 @@ fn room_for_one() {
             ))
         })
         .succeed();
-        // And once it has let go, which it does with its last handle.
+        // Another process becomes a participant once this one has closed its last handle.
         let again = Lock::named(&name, Create::Never, &options).unwrap();
         drop(lock);
         fork(|| {

@@ -8,7 +8,7 @@ use shmkit::segment::Segment;
 use std::sync::Arc;
 
 #[test]
-fn each_managed_segment_has_a_lock_and_no_other_has() {
+fn only_a_managed_segment_has_a_built_in_lock() {
     alone(|| {
         let segment = managed(1);
         let (one, same) = (Lock::of(&segment).unwrap(), Lock::of(&segment).unwrap());

@@ -1,4 +1,4 @@
-//! What is told of a lock: each figure as it is documented.
+//! The figures that a lock reports, each as documented.
 
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::{at, await_sleeper, holder, managed, recover, unnamed, use_once, within};
@@ -12,14 +12,14 @@ fn now() -> u64 {
         tv_sec: 0,
         tv_nsec: 0,
     };
-    // SAFETY: the kernel writes to `time` alone.
-    let told = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
-    assert_eq!(told, 0);
+    // SAFETY: the kernel writes only to `time`.
+    let status = unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    assert_eq!(status, 0);
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
 #[test]
-fn a_lock_that_nobody_has_used() {
+fn an_unused_lock_reports_zeros() {
     let nothing = LockInfo {
         owner: None,
         owner_died: false,
@@ -51,7 +51,7 @@ fn acquisitions_are_counted_and_attempts_are_not() {
 }
 
 #[test]
-fn the_owner_is_a_process_of_which_something_is_known() {
+fn the_owner_is_reported_with_its_process_info() {
     alone(|| {
         let lock = unnamed();
         let began = now();
@@ -69,12 +69,12 @@ fn the_owner_is_a_process_of_which_something_is_known() {
         assert!(owner.start > 0 && owner.since > 0 && began > 0);
         lock.release().unwrap();
         assert_eq!(lock.stat().0.owner, None);
-        // The next owner is another, and so is the same process after another fork.
+        // The next owner is another participant, and so is a child of this process.
         let child = holder(&lock);
         let (stat, owner) = lock.stat();
         assert_eq!(owner.unwrap().pid, child.pid().as_raw() as u32);
         assert_ne!(stat.owner.unwrap().ticket(), id.ticket());
-        // The dead are shown as owners until somebody acquires: telling asks nobody.
+        // A dead owner is shown until a process acquires: stat does not check liveness.
         child.kill();
         assert_eq!(lock.stat(), (stat, owner));
         assert!(!stat.owner_died);
@@ -83,7 +83,7 @@ fn the_owner_is_a_process_of_which_something_is_known() {
 }
 
 #[test]
-fn an_owner_whose_place_has_gone_to_another_is_a_number() {
+fn an_owner_whose_slot_was_reused_is_reported_without_process_info() {
     alone(|| {
         let options = shmkit::segment::Options {
             participants: 1,
@@ -95,7 +95,7 @@ fn an_owner_whose_place_has_gone_to_another_is_a_number() {
         let held = shmkit::lock::Lock::of(&segment).unwrap();
         holder(&held).kill();
         let dead = held.stat().0.owner.unwrap();
-        // Another one takes the only place.
+        // Another process claims the only slot.
         use_once(&at(&segment, 0));
         let (stat, owner) = held.stat();
         assert_eq!((stat.owner, owner), (Some(dead), None));
@@ -104,7 +104,7 @@ fn an_owner_whose_place_has_gone_to_another_is_a_number() {
 }
 
 #[test]
-fn contended_is_what_took_waiting_and_since_when() {
+fn contended_counts_acquisitions_that_slept_and_since_when() {
     alone(|| {
         let (lock, words) = (unnamed(), shared_words(1));
         for round in 1..=3 {
@@ -119,7 +119,7 @@ fn contended_is_what_took_waiting_and_since_when() {
             await_sleeper(&lock);
             let since = lock.stat().0.contended_since;
             assert!((before..=now()).contains(&since));
-            // It is the first sleep that counts, however often the waiter looks again.
+            // The first sleep counts, however often the waiter looks again.
             std::thread::sleep(std::time::Duration::from_millis(40));
             let (stat, _) = lock.stat();
             assert_eq!((stat.contended_since, stat.contended), (since, round - 1));
@@ -137,7 +137,7 @@ fn contended_is_what_took_waiting_and_since_when() {
 }
 
 #[test]
-fn nobody_waits_for_who_has_just_taken_over() {
+fn contended_since_is_zero_right_after_a_takeover() {
     alone(|| {
         let lock = unnamed();
         let words = shared_words(1);
@@ -156,7 +156,7 @@ fn nobody_waits_for_who_has_just_taken_over() {
             (stat.recoveries, stat.contended, stat.owner_died),
             (1, 1, true)
         );
-        assert_eq!(stat.contended_since, 0, "its first waiter has not come yet");
+        assert_eq!(stat.contended_since, 0, "this owner has no waiter yet");
         let before = now();
         let second = fork(|| assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(true)));
         await_sleeper(&lock);
@@ -170,10 +170,10 @@ fn nobody_waits_for_who_has_just_taken_over() {
 }
 
 #[test]
-fn the_first_to_sleep_for_an_owner_says_when() {
+fn the_first_waiter_to_sleep_for_an_owner_sets_contended_since() {
     let lock = at(&managed(4096), 0);
     lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
-    // As a waiter leaves it that was overtaken by the release: it has stamped what was free by then.
+    // The state after a release overtook a waiter: the waiter stamped a lock that was already free.
     const LONG_AGO: u64 = 7;
     let stamp = &lock.segment().bytes().unwrap()[56..64];
     for (byte, value) in stamp.iter().zip(LONG_AGO.to_ne_bytes()) {

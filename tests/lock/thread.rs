@@ -1,7 +1,7 @@
-//! Threads of one process: what a lock guards needs no atomics of its own.
+//! Threads of one process: the data under a lock needs no atomics of its own.
 //!
-//! What is guarded here is plain memory, so that ThreadSanitizer (`make test-sanitizers`) sees whether each hand-over
-//! orders what the last owner did before what the next one does.
+//! The guarded data is plain memory, so that ThreadSanitizer (`make test-sanitizers`) checks that each release
+//! orders the last owner's writes before the next owner's reads.
 
 use super::within;
 use shmkit::error::Error;
@@ -13,10 +13,10 @@ use std::cell::UnsafeCell;
 const THREADS: u64 = 4;
 const ROUNDS: u64 = 2000;
 
-/// A number that only who holds the lock may touch.
+/// A number that only the owner of the lock may touch.
 struct Guarded(UnsafeCell<u64>);
 
-// SAFETY: it is reached under the lock alone, which is what is on trial.
+// SAFETY: the number is reached only under the lock; the tests check that this suffices.
 unsafe impl Sync for Guarded {}
 
 impl Guarded {
@@ -24,7 +24,7 @@ impl Guarded {
         Guarded(UnsafeCell::new(0))
     }
 
-    /// Adds one, slowly enough for others to come between.
+    /// Adds one, slowly enough for other threads to interleave.
     fn add(&self) {
         // SAFETY: the caller holds the lock.
         let value = unsafe { *self.0.get() };
@@ -34,7 +34,7 @@ impl Guarded {
     }
 }
 
-/// Runs `body` in all threads, `ROUNDS` times in each, and returns what was guarded.
+/// Runs `body` in all threads, `ROUNDS` times in each, and returns the guarded number.
 fn together(body: impl Fn(u64, &Guarded) + Sync) -> u64 {
     let _watchdog = super::common::Watchdog::start();
     let guarded = Guarded::new();
@@ -45,7 +45,7 @@ fn together(body: impl Fn(u64, &Guarded) + Sync) -> u64 {
                 scope.spawn(move || (0..ROUNDS).for_each(|round| body(number + round, guarded)))
             })
             .collect();
-        // The end of the scope would do, but the sanitizer does not see what orders that.
+        // The end of the scope would join them too, but the sanitizer does not see that ordering.
         threads
             .into_iter()
             .for_each(|thread| thread.join().unwrap());
@@ -66,7 +66,7 @@ fn a_lock_orders_what_it_guards() {
 }
 
 #[test]
-fn whatever_the_patience_it_is_held_or_it_is_not() {
+fn acquire_excludes_under_every_timeout() {
     let lock = Lock::unnamed(&Options::default()).unwrap();
     let held = std::sync::atomic::AtomicU64::new(0);
     let total = together(|round, guarded| {
@@ -77,7 +77,7 @@ fn whatever_the_patience_it_is_held_or_it_is_not() {
         };
         match lock.acquire_with(wait) {
             Ok(recovered) => {
-                assert!(!recovered, "nobody died");
+                assert!(!recovered, "no owner died");
                 guarded.add();
                 held.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
                 lock.release().unwrap();
@@ -90,7 +90,7 @@ fn whatever_the_patience_it_is_held_or_it_is_not() {
 }
 
 #[test]
-fn one_thread_takes_it_and_another_gives_it_back() {
+fn one_thread_acquires_and_another_releases() {
     let options = Options {
         transferable: true,
         ..Options::default()

@@ -1,4 +1,4 @@
-//! Waiting: how long, and what may end it.
+//! Waiting: how long, and what ends it.
 
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::signal::{SIGNALS, catch_signals, install_hook};
@@ -9,7 +9,7 @@ use shmkit::raw::{Timeout, WaitOptions};
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// Waits for ever, unless the hook ends it.
+/// Waits forever, unless the hook ends the wait.
 const UNTIL_INTERRUPTED: WaitOptions = WaitOptions {
     timeout: Timeout::Never,
     interruptible: true,
@@ -32,7 +32,7 @@ fn acquire_times_out_after_its_timeout() {
 }
 
 #[test]
-fn times_without_end_are_times() {
+fn very_long_timeouts_are_accepted() {
     alone(|| {
         let lock = unnamed();
         for time in [
@@ -53,13 +53,13 @@ fn times_without_end_are_times() {
 }
 
 #[test]
-fn a_dead_owner_is_found_before_the_time_is_up_whatever_the_time() {
+fn a_dead_owner_is_found_whatever_the_timeout() {
     alone(|| {
         let lock = unnamed();
         for time in [0, 1] {
             let owner = holder(&lock);
             owner.kill();
-            // Nobody has asked about this owner yet, so nobody remembers it alive.
+            // No process has checked this owner yet, so none remembers it alive.
             assert_eq!(lock.acquire_with(within(time)), Ok(true));
             lock.mark_consistent().unwrap();
             lock.release().unwrap();
@@ -72,7 +72,7 @@ fn a_dead_owner_is_found_before_the_time_is_up_whatever_the_time() {
 }
 
 #[test]
-fn signals_do_not_end_it() {
+fn a_signal_alone_does_not_end_a_wait() {
     alone(|| {
         let (lock, words) = (unnamed(), shared_words(3));
         lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
@@ -81,7 +81,7 @@ fn signals_do_not_end_it() {
             words[1].store(1, Relaxed);
             install_hook(words);
             assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(false));
-            assert_eq!(words[0].load(Relaxed), 0, "it was not to be asked");
+            assert_eq!(words[0].load(Relaxed), 0, "the hook must not be called");
             lock.release().unwrap();
         });
         await_sleeper(&lock);
@@ -99,7 +99,7 @@ fn signals_do_not_end_it() {
 }
 
 #[test]
-fn a_signal_asks_the_hook() {
+fn the_hook_ends_a_wait_after_a_signal() {
     alone(|| {
         let (lock, words) = (unnamed(), shared_words(3));
         lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
@@ -111,7 +111,7 @@ fn a_signal_asks_the_hook() {
             refused!(NotOwner, lock.release());
         });
         wait_until(|| words[0].load(Relaxed) > 3);
-        // It goes on, because the hook says so; then the hook says otherwise.
+        // The wait goes on while the hook returns zero; then the hook ends it.
         assert_ne!(lock.stat().0.contended_since, 0);
         kill(waiter.pid(), Signal::SIGUSR1).unwrap();
         words[1].store(1, Relaxed);
@@ -122,7 +122,7 @@ fn a_signal_asks_the_hook() {
 }
 
 #[test]
-fn the_hook_is_asked_after_each_sleep_without_a_signal() {
+fn the_hook_is_called_after_each_sleep_without_a_signal() {
     alone(|| {
         let (lock, words) = (unnamed(), shared_words(2));
         install_hook(words);
@@ -130,7 +130,7 @@ fn the_hook_is_asked_after_each_sleep_without_a_signal() {
         words[1].store(5, Relaxed);
         refused!(Interrupted, lock.acquire_with(UNTIL_INTERRUPTED));
         assert_eq!(words[0].load(Relaxed), 5);
-        // What is to be had at once asks nobody.
+        // An acquisition that succeeds at once does not call the hook.
         owner.kill();
         let asked = words[0].load(Relaxed);
         assert_eq!(
@@ -145,7 +145,7 @@ fn the_hook_is_asked_after_each_sleep_without_a_signal() {
 }
 
 #[test]
-fn interrupted_waiters_take_nothing_from_the_others() {
+fn interrupted_waiters_do_not_lose_wakeups_of_others() {
     alone(|| {
         let (lock, words) = (unnamed(), shared_words(2));
         lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();

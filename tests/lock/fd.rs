@@ -16,10 +16,10 @@ fn open_fd(fd: i32, offset: u64) -> Result<Lock> {
 }
 
 #[test]
-fn through_proc_of_another_process() {
+fn a_lock_opens_through_proc_of_another_process() {
     alone(|| {
         let words = shared_words(3);
-        // Made in the child: the parent has nothing of that arena.
+        // Created in the child: the parent has no mapping of that arena.
         let child = fork(|| {
             let lock = unnamed();
             assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
@@ -38,7 +38,7 @@ fn through_proc_of_another_process() {
         let lock = open_fd(file.as_raw_fd(), offset).unwrap();
         drop(file);
         refused!(WouldBlock, lock.acquire_with(WaitOptions::NONBLOCKING));
-        // A lock of our own is in an arena of our own.
+        // A lock that this process creates is in its own arena.
         let own = unnamed();
         assert_ne!(own.segment().data(), lock.segment().data());
         use_once(&own);
@@ -48,14 +48,14 @@ fn through_proc_of_another_process() {
 }
 
 #[test]
-fn anothers_is_opened_by_who_trusts_him() {
+fn a_foreign_owners_lock_opens_with_trust() {
     alone(|| {
         if !can_change_user() {
             return;
         }
         let lock = unnamed();
         let (fd, offset) = lock.export().unwrap();
-        // A memory file lets its owner alone open it anew, which takes part in it must.
+        // Only its owner may reopen a memory file by default, and participants must reopen it.
         let file = byte::reopen(fd);
         file.set_permissions(std::os::unix::fs::PermissionsExt::from_mode(0o666))
             .unwrap();
