@@ -65,7 +65,7 @@ def run(folder, transfers):
         doomed = SPAWN.Process(target=work, args=(folder, shm, lock, (transfers, WORKERS, transfers // 2)))
         try:
             doomed.start()
-            wait_until(lambda: lock.owner == doomed.pid and accounts.is_half_done(table), "the doomed process is inside its transfer")
+            wait_until(lambda: lock.owner == doomed.pid and accounts.is_half_done(table), "the transfer is half done")
             # The others start only now: started earlier, they could finish before the doomed process arrives.
             for worker in workers:
                 worker.start()

@@ -53,7 +53,7 @@ def main():
     print(f"""
 Creating the segment took {size / MIB:.0f} MiB from the machine at once: shmkit reserves the memory of a segment.
 psutil's figure for this process grew by {(created - before) / MIB:.1f} MiB at the creation, and by
-{(touched - created) / MIB:.1f} MiB when the segment was touched. Each process counts the file pages that it has touched.
+{(touched - created) / MIB:.1f} MiB when the segment was touched. Each process counts the file pages that it touched.
 {before / MIB:.1f} MiB were counted before the creation: the program and its libraries. The figure therefore shows
 neither what a program shares nor what is left.
 machine: psutil.virtual_memory().shared, all of /dev/shm and all memory files of every process.
