@@ -49,7 +49,7 @@ def main():
         for visitor in visitors:
             visitor.join()
         now, most = shm.view("Q")
-    # A dead process is noticed when an acquire() finds no permit: these three calls do so.
+    # A dead holder is noticed only by an acquire() that finds no permit, so acquire all three.
     with permits, permits, permits:
         pass
     print(f"{now} inside, {most} at most; {permits.stat().recoveries} permit reclaimed; {permits.get_value()} free")
