@@ -127,7 +127,7 @@ static int kill_holders(const char *what, int robust, size_t touched, int64_t de
 			complain(what, "the waiter was not told of the death");
 			result = -1;
 		} else if (!result) {
-			tell_figure("killed", what, (double)(trials[i].owned - trials[i].killed) / 1e9);
+			print_figure("killed", what, (double)(trials[i].owned - trials[i].killed) / 1e9);
 		}
 	}
 	for (int i = 0; i < TRIALS; i++)
@@ -204,7 +204,7 @@ int bench_waiter(int pairs)
 		if (before[i] < 0 || after < 0)
 			result = bad("the CPU time of a waiter");
 		else
-			tell_figure("waiter", "shmkit", (double)(after - before[i]) / (double)(now() - begin));
+			print_figure("waiter", "shmkit", (double)(after - before[i]) / (double)(now() - begin));
 	}
 	for (int i = 0; i < WAITERS; i++)
 		finish(children[i]);

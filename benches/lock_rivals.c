@@ -323,9 +323,9 @@ static int64_t contended(const char *bench, int rival, int taking, int64_t work,
 	for (int i = 0; i < taking; i++)
 		least = ring->each[i].count < least ? ring->each[i].count : least;
 	snprintf(what, sizeof(what), taking == 2 ? "%s: lesser share" : "%s: of an even share", RIVALS[rival].name);
-	tell_figure(bench, what, (double)least * (taking == 2 ? 1 : taking) / (double)ring->total);
+	print_figure(bench, what, (double)least * (taking == 2 ? 1 : taking) / (double)ring->total);
 	snprintf(what, sizeof(what), "%s: changes", RIVALS[rival].name);
-	tell_figure(bench, what, (double)ring->changes / (double)ring->begin * 1e9);
+	print_figure(bench, what, (double)ring->changes / (double)ring->begin * 1e9);
 	return (int64_t)((double)ring->begin * (double)rounds / (double)ring->total);
 }
 
@@ -389,7 +389,7 @@ static int64_t handed(int rival, int64_t pause, int handoffs, long rounds)
 	/* The first one was no hand-over. */
 	qsort(ring->took + 1, (size_t)handoffs - 1, sizeof(*ring->took), by_size);
 	if (rival == OURS && pause == LOOKING)
-		tell_figure("handoff", RIVALS[rival].name, (double)ring->took[handoffs / 2] / 1e9);
+		print_figure("handoff", RIVALS[rival].name, (double)ring->took[handoffs / 2] / 1e9);
 	return ring->took[handoffs / 2] * rounds;
 }
 

@@ -60,7 +60,7 @@ static int64_t perform(struct stage *stage, long rounds)
 	if (plan->time)
 		return told(stage, took);
 	if (plan->tell)
-		tell_figure(plan->bench, stage->work->rival->name, (double)took / 1e9 / (double)done);
+		print_figure(plan->bench, stage->work->rival->name, (double)took / 1e9 / (double)done);
 	return (int64_t)((double)took * (double)rounds / (double)done);
 }
 
@@ -275,7 +275,7 @@ static int64_t told(const struct stage *stage, int64_t took)
 		return -1;
 	}
 	snprintf(share, sizeof(share), "%s, share", plan->bench);
-	tell_figure(share, stage->work->rival->name, (double)least * (stage->helpers / 2) / (double)total);
+	print_figure(share, stage->work->rival->name, (double)least * (stage->helpers / 2) / (double)total);
 	return (int64_t)((double)took * (double)TOLD / (double)total);
 }
 
@@ -426,7 +426,7 @@ static int bench_faults(int pairs)
 		for (int time = 0; time < 3 && !failed; time++) {
 			failed = take_turn(stage, COUNTED) < 0 || stopped();
 			if (!failed)
-				tell_figure(plan->bench, them[i]->rival->name,
+				print_figure(plan->bench, them[i]->rival->name,
 					    (double)(stage->crew->each[0].faults + stage->crew->each[1].faults) * 1e6 /
 						    (double)COUNTED);
 		}

@@ -149,7 +149,7 @@ LOOP add_up(const struct rival *who, void *it, long count, uint64_t *sum)
 	return 0;
 }
 
-LOOP say(const struct rival *who, void *it, int64_t pause)
+LOOP post(const struct rival *who, void *it, int64_t pause)
 {
 	if (pause) {
 		for (int64_t begin = now(); now() - begin < pause;)
@@ -159,7 +159,7 @@ LOOP say(const struct rival *who, void *it, int64_t pause)
 	return who->put(it, source, message_size);
 }
 
-LOOP hear(const struct rival *who, void *it, int64_t pause, int64_t *took)
+LOOP await(const struct rival *who, void *it, int64_t pause, int64_t *took)
 {
 	int failed = who->get(it, target, message_size);
 
@@ -193,14 +193,14 @@ LOOP hear(const struct rival *who, void *it, int64_t pause, int64_t *took)
 	static int NAME##_ask(void *there, void *back, long rounds, int64_t pause, int64_t *took)                          \
 	{                                                                                                                  \
 		for (long i = 0; i < rounds; i++)                                                                              \
-			if (say(&RIVAL, there, pause) || hear(&RIVAL, back, pause, took))                                          \
+			if (post(&RIVAL, there, pause) || await(&RIVAL, back, pause, took))                                          \
 				return -1;                                                                                             \
 		return 0;                                                                                                      \
 	}                                                                                                                  \
 	static int NAME##_answer(void *there, void *back, long rounds, int64_t pause, int64_t *took)                       \
 	{                                                                                                                  \
 		for (long i = 0; i < rounds; i++)                                                                              \
-			if (hear(&RIVAL, there, pause, took) || say(&RIVAL, back, pause))                                          \
+			if (await(&RIVAL, there, pause, took) || post(&RIVAL, back, pause))                                          \
 				return -1;                                                                                             \
 		return 0;                                                                                                      \
 	}                                                                                                                  \

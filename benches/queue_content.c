@@ -90,7 +90,7 @@ static int drain(const struct filled *it)
 		complain(it->work->rival->name, "it cannot be emptied, or does not tell its memory");
 		return -1;
 	}
-	tell_figure("queue content, left", it->work->rival->name, (double)left / (double)full);
+	print_figure("queue content, left", it->work->rival->name, (double)left / (double)full);
 	return 0;
 }
 

@@ -87,8 +87,8 @@ def make_segment(plan, picture):
     sheet.write_head(shm, 0)
     sheet.picture(shm, 0)[:] = picture
     say(f"""The unmodified multiprocessing.shared_memory.SharedMemory created {DIRECTORY}/{shm.name}:
-        {shm.size / MB:.1f} MB for a header, a counter for each worker, and two pictures. The first picture now contains the photograph.
-        All other processes receive the name of the segment, not a copy.""")
+        {shm.size / MB:.1f} MB for a header, a counter for each worker, and two pictures. The first picture now
+        contains the photograph. All other processes receive the name of the segment, not a copy.""")
     return shm, sheet
 
 
@@ -103,7 +103,7 @@ def filter_together(plan, shm, sheet):
     """Filter the picture with the workers; return the index of the final picture and the seconds it took."""
     plan.step(f"Filter it with {processes_in_words(plan)}, a band of rows for each")
     say(f"""Each worker opens the segment with shmkit.SharedMemory({shm.name!r}). There are {plan.rounds} rounds. In
-        each round a worker reads its band of one picture, and a few rows of the neighbouring bands. It writes the same rows
+        each round a worker reads its band of one picture, and a few rows of the neighbouring bands. It writes its band
         of the other picture; then the pictures change places. The bar below shows the workers' counters in the
         segment.""")
     workers = importlib.import_module("workers")
