@@ -175,7 +175,7 @@ class Helpers:
     """Processes that run jobs at the same time; each is bound to a processor."""
 
     def __init__(self, jobs):
-        """Fork one process for each of `jobs`: a dict of contender to a function of the shared bytes, or None to idle."""
+        """Fork one process for each of `jobs`: a dict of contender to function of the shared bytes, or None."""
         self.shared = mmap.mmap(-1, mmap.PAGESIZE)
         self.ends = []
         context = multiprocessing.get_context("fork")

@@ -56,7 +56,7 @@ BENCHES = {
     "events": ("event alone", "event running", "event asleep", "python event", "python event alone"),
     "semaphores": ("semaphore alone", "semaphore turns", "python semaphore", "python semaphore turns"),
     "queues": (
-        *("queue single", "queue batch", "queue large", "queue read", "queue two to two", "queue crowd"),
+        *("queue single", "queue batch", "queue large", "queue read", "queue two to two", "queue crowded"),
         *("queue running", "queue asleep", "queue faults", "queue content"),
         *("python queue bytes", "python queue batch", "python queue object", "python queue objects"),
         *("python queue array", "python queue trip"),
@@ -449,7 +449,7 @@ def arguments(description):
     parser = argparse.ArgumentParser(description=description)
     parser.add_argument("--pairs", type=int, default=25, help=f"number of pairs, at least {MIN_PAIRS} (default 25)")
     parser.add_argument("--only", action="append", metavar="NAME", choices=names, help=", ".join(names))
-    parser.add_argument("--json", metavar="FILE", type=pathlib.Path, help="write the raw figures to FILE, with -noun appended to its stem")
+    parser.add_argument("--json", metavar="FILE", type=pathlib.Path, help="the raw figures go to FILE-noun")
     parser.add_argument("--program", type=pathlib.Path, help="the C program; without it only Python is measured")
     return parser
 
@@ -479,9 +479,9 @@ def report(comparisons, samples, given, title, wanted=()):
 def main(description, noun, *, from_python, comparisons, wanted=(), from_c=None, other=None):
     """Measure the selected benches of a noun and print the results.
 
-    from_c: a function of program, names and samples, called before the C program measures, or None.
-    from_python: a dict of name to a function of the number of pairs and the samples.
-    other: a function of a line and the samples, called for the lines that `run_c` does not handle.
+    Before the C program measures, `from_c` is called with the program, the names and the samples, unless it is None.
+    `from_python` is a dict of name to a function of the number of pairs and the samples. `other` is called with the
+    samples and each line that `run_c` does not handle.
     """
     given = arguments(description).parse_args()
     if given.pairs < MIN_PAIRS:
