@@ -8,7 +8,7 @@
  * copies the message and sets state = 2. It exchanges the notification, posts if there was none, and leaves.
  *
  * get stores its id as the only reader by compare-and-swap, then claims the record and copies it. It clears the record
- * to zeros, moves the read position, and resets the reader. A batch enters once to put; it is got one message at a time.
+ * to zeros, moves the read position, and resets the reader. A batch enters once to put; get takes single messages.
  *
  * All steps while no process has died are here, including the reading of the clock. The steps ten seconds after a death
  * are missing: checking whether the reader lives, and discarding the messages behind an abandoned record.

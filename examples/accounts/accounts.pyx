@@ -81,7 +81,8 @@ def make_transfers(Lock lock, double[:, ::1] table, Py_ssize_t count, uint64_t s
                 roll_back(table)
                 deaths += 1
                 lock.mark_consistent_nogil()
-            transfer(table, random % accounts, (random >> 32) % accounts, <double> (random >> 40 & 0xff), number == last)
+            transfer(table, random % accounts, (random >> 32) % accounts, <double> (random >> 40 & 0xff),
+                     number == last)
             status = lock.release_nogil()
             if status != SHMKIT_OK:
                 break
