@@ -1,4 +1,4 @@
-/* The least that a lock can be, an exchange each way, behind functions of a shared library: what a call costs. */
+/* A minimal lock, one exchange each way, behind functions of a shared library: it measures the cost of a call. */
 
 #include <stdint.h>
 

@@ -1,10 +1,10 @@
 /*
- * Barriers from C, beside their peers: alone, between two processes, and between eight.
+ * Compares barriers from C with their peers: one party, two processes, and eight processes.
  *
  *   barrier PAIRS [BENCH...]      prints the samples of each bench as lines of JSON (pairs.h)
  *
- * A turn forks the other parties, and all of them wait equally often. The time of a turn is that from the first wait
- * of this process to its last. Of two parties each is bound to a processor of its own.
+ * A turn forks the other parties, and all parties wait equally often. The time of a turn is that from the first wait
+ * of this process to its last. Each of two parties is bound to a processor of its own.
  */
 
 #include "pairs.h"
@@ -14,22 +14,22 @@
 
 /* The largest number of parties. */
 enum { MANY = 8 };
-/* No turn takes so many seconds unless something is wrong. */
-static const unsigned PATIENCE = 60;
+/* A turn of more seconds has failed. */
+static const unsigned DEADLINE_SECONDS = 60;
 
-/* The peers, in memory that all processes share; each in a line of its own. */
+/* The peers, in memory that all processes share; each in a cache line of its own. */
 static struct shared {
 	_Alignas(64) pthread_barrier_t pthread;
 	_Alignas(64) atomic_uint arrived;
 	_Alignas(64) atomic_uint turn;
-	/* How many are there; one has failed. */
+	/* The number of parties that are ready; a party has failed. */
 	_Alignas(64) atomic_int ready, failed;
 } *shared;
 
-/* Ours, without a name: forked children have it too. */
+/* Our unnamed barrier, which forked children inherit. */
 static shmkit_barrier *ours;
 
-/* How many wait. */
+/* The number of parties. */
 static uint32_t parties;
 
 /* --- the rivals -------------------------------------------------------------------------------------------------- */
@@ -46,7 +46,7 @@ static int wait_pthread(void)
 	return result && result != PTHREAD_BARRIER_SERIAL_THREAD;
 }
 
-/* What the hardware can do: spinning on a word. */
+/* The limit of the hardware: spinning on a word. */
 static int wait_words(void)
 {
 	uint32_t turn = atomic_load_explicit(&shared->turn, memory_order_relaxed);
@@ -77,7 +77,7 @@ static void wait_and_end(int (*wait)(void), long rounds, int number)
 	_exit(EXIT_SUCCESS);
 }
 
-/* Lets all parties wait `rounds` times; returns the ns that took. */
+/* Makes all parties wait `rounds` times; returns the ns of this process. */
 static int64_t turn(int (*wait)(void), long rounds)
 {
 	pid_t children[MANY];
@@ -91,7 +91,7 @@ static int64_t turn(int (*wait)(void), long rounds)
 	else
 		unbind();
 	while (others < parties - 1) {
-		children[others] = fork_helper(PATIENCE);
+		children[others] = fork_helper(DEADLINE_SECONDS);
 		if (children[others] == 0)
 			wait_and_end(wait, rounds, (int)others + 1);
 		if (children[others] < 0)
@@ -116,7 +116,7 @@ static int64_t turn(int (*wait)(void), long rounds)
 		failed |= status;
 	}
 	if (failed || atomic_load(&shared->failed)) {
-		complain("a turn", "a call has failed, or another process has died");
+		complain("a turn", "a call failed, or another process died");
 		return -1;
 	}
 	return begin;
@@ -126,7 +126,7 @@ TURN_BY(turn_ours, turn(wait_ours, rounds))
 TURN_BY(turn_pthread, turn(wait_pthread, rounds))
 TURN_BY(turn_words, turn(wait_words, rounds))
 
-/* Makes all barriers for so many parties. */
+/* Creates all barriers for `count` parties. */
 static int make(uint32_t count)
 {
 	shmkit_barrier_options options = {.struct_size = sizeof(options), .parties = count};
@@ -136,7 +136,7 @@ static int make(uint32_t count)
 	if (pthread_barrierattr_init(&attributes) ||
 	    pthread_barrierattr_setpshared(&attributes, PTHREAD_PROCESS_SHARED) ||
 	    pthread_barrier_init(&shared->pthread, &attributes, count)) {
-		complain("pthread_barrier_init", "refused");
+		complain("pthread_barrier_init", "failed");
 		return -1;
 	}
 	return shmkit_barrier_create(NULL, &options, &ours) ? refused("create") : 0;
@@ -164,7 +164,7 @@ static int bench_two(int pairs)
 	return bench("barrier of 2", 2, 3, pairs, 2000);
 }
 
-/* Without the words: eight processes that spin would leave each other no processor. */
+/* The words are left out: eight spinning processes would need eight processors. */
 static int bench_many(int pairs)
 {
 	return bench("barrier of 8", MANY, 2, pairs, 500);

@@ -1,4 +1,4 @@
-"""Barriers beside their peers: words and pthread_barrier_t from C, multiprocessing from Python."""
+"""Compare barriers with their peers: words and pthread_barrier_t from C, multiprocessing from Python."""
 
 import itertools
 import multiprocessing
@@ -7,8 +7,8 @@ import time
 import pairs
 import shmkit
 
-ALONE = "C: a wait that waits for nobody"
-TWO = "C: a turn of two processes that look for each other"
+ALONE = "C: a wait of a single party"
+TWO = "C: a turn of two processes that spin"
 EIGHT = "C: a turn of eight processes"
 PYTHON = "Python: a turn of {} processes"
 
@@ -26,14 +26,14 @@ BARRIERS = {"shmkit": shmkit.Barrier, "multiprocessing": multiprocessing.get_con
 
 
 def wait(barrier, orders):
-    """Wait as often as each order says, for ever."""
+    """Wait as often as each order requests, forever."""
     while True:
         for _ in itertools.repeat(None, orders.recv()):
             barrier.wait()
 
 
 def turn_with(barrier, helpers):
-    """Make a contender that waits with its helpers."""
+    """Return a contender that waits with its helpers."""
 
     def turn(rounds):
         each = itertools.repeat(None, rounds)
@@ -48,7 +48,7 @@ def turn_with(barrier, helpers):
 
 
 def bench_turns(bench, parties):
-    """Make a bench of turns of `parties` processes."""
+    """Return a bench of turns of `parties` processes."""
 
     def run(count, samples):
         contenders = {}

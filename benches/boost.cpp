@@ -1,6 +1,6 @@
 /*
- * Boost.Interprocess for the benches of locks (lock.h) and queues (queue_rivals.c); without its headers `boost_size` is
- * 0, no queue is made, and nothing else is called.
+ * Boost.Interprocess for the benches of locks (lock.h) and queues (queue_rivals.c). Without its headers `boost_size`
+ * returns 0, no queue is created, and no other function is called.
  */
 
 #include <cstddef>
@@ -60,7 +60,7 @@ int boost_release(void *place)
 	return 0;
 }
 
-/* Forked children have it by its mapping: its name is gone at once. */
+/* Forked children inherit the mapping, so the name is removed at once. */
 void *boost_queue_make(const char *name, std::size_t count, std::size_t size)
 {
 	try {

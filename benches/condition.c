@@ -1,13 +1,13 @@
 /*
- * Conditions from C, beside pthread_cond_t and bare futexes: from one process to another and back; many waiters.
+ * Compares conditions from C with pthread_cond_t and plain futexes: round trips between two processes; many waiters.
  *
  *   condition PAIRS [BENCH...]      prints the samples of each bench as lines of JSON (pairs.h)
  *
- * Round trips are those of trips.h. To say, a process takes the lock, sets the turn of the other one and notifies; to
- * hear, it takes the lock and waits for its own turn.
+ * Round trips follow trips.h. To post, a process acquires the lock, sets the turn of the other process and notifies.
+ * To await, it acquires the lock and waits for its own turn.
  *
- * Many waiters are threads. For `notify` the call alone counts, while all threads sleep. For `notify_all` the time
- * counts until the last thread has had the lock again.
+ * Many waiters are threads. For `notify` the time of the call counts, while all threads sleep. For `notify_all` the
+ * time counts until the last thread has acquired the lock again.
  */
 
 #include "trips.h"
@@ -16,25 +16,25 @@
 #include <pthread.h>
 #include <sys/syscall.h>
 
-enum { MOST = 128 };
+enum { MAX_WAITERS = 128 };
 
 static struct shared {
 	struct {
 		_Alignas(64) pthread_mutex_t mutex;
 		_Alignas(64) pthread_cond_t condition;
 	} posix;
-	/* Whose turn it is: under the lock, or a futex. */
+	/* Set if it is the turn of that process: guarded by the lock, or a futex. */
 	_Alignas(64) atomic_uint turn[BOTH];
 	struct trips trips;
 } *shared;
 
-/* Ours, without a name: forked children have them too. */
+/* Our unnamed objects, which forked children inherit. */
 static shmkit_lock *lock;
 static shmkit_condition *condition;
 
 /* --- the rivals -------------------------------------------------------------------------------------------------- */
 
-static int say_ours(int which)
+static int post_ours(int which)
 {
 	int failed = shmkit_lock_acquire(lock, SHMKIT_FOREVER, 0, NULL);
 
@@ -43,7 +43,7 @@ static int say_ours(int which)
 	return failed | shmkit_lock_release(lock);
 }
 
-static int hear_ours(int which)
+static int await_ours(int which)
 {
 	int failed = shmkit_lock_acquire(lock, SHMKIT_FOREVER, 0, NULL);
 
@@ -53,7 +53,7 @@ static int hear_ours(int which)
 	return failed | shmkit_lock_release(lock);
 }
 
-static int say_posix(int which)
+static int post_posix(int which)
 {
 	int failed = pthread_mutex_lock(&shared->posix.mutex);
 
@@ -62,7 +62,7 @@ static int say_posix(int which)
 	return failed | pthread_mutex_unlock(&shared->posix.mutex);
 }
 
-static int hear_posix(int which)
+static int await_posix(int which)
 {
 	int failed = pthread_mutex_lock(&shared->posix.mutex);
 
@@ -72,15 +72,15 @@ static int hear_posix(int which)
 	return failed | pthread_mutex_unlock(&shared->posix.mutex);
 }
 
-/* What the kernel can do: it sleeps at once and always wakes. */
-static int say_futex(int which)
+/* The limit of the kernel: sleeping at once and always waking. */
+static int post_futex(int which)
 {
 	atomic_store(&shared->turn[which], 1);
 	return syscall(SYS_futex, &shared->turn[which], FUTEX_WAKE, 1, NULL, NULL, 0) < 0;
 }
 
-/* With a deadline, after which it checks the word again, as ours does in case a wake was lost. */
-static int hear_futex(int which)
+/* Sleeps with a deadline and then checks the word again, as shmkit does in case a wake was lost. */
+static int await_futex(int which)
 {
 	static const struct timespec slice = {.tv_nsec = 1000000};
 
@@ -89,9 +89,9 @@ static int hear_futex(int which)
 	return 0;
 }
 
-static const struct rival OURS = {say_ours, hear_ours};
-static const struct rival POSIX = {say_posix, hear_posix};
-static const struct rival FUTEXES = {say_futex, hear_futex};
+static const struct rival OURS = {post_ours, await_ours};
+static const struct rival POSIX = {post_posix, await_posix};
+static const struct rival FUTEXES = {post_futex, await_futex};
 
 /* --- two processes ----------------------------------------------------------------------------------------------- */
 
@@ -100,7 +100,7 @@ static int answer(long rounds, int64_t *took)
 	int failed = 0;
 
 	for (long i = 0; i < rounds && !failed; i++)
-		failed |= hear(THERE, took) | say(BACK);
+		failed |= await(THERE, took) | post(BACK);
 	return failed;
 }
 
@@ -109,7 +109,7 @@ static int ask(long rounds, int64_t *took)
 	int failed = 0;
 
 	for (long i = 0; i < rounds && !failed; i++)
-		failed |= say(THERE) | hear(BACK, took);
+		failed |= post(THERE) | await(BACK, took);
 	return failed;
 }
 
@@ -137,37 +137,37 @@ static int bench_asleep(int pairs)
 
 /* --- many waiters ------------------------------------------------------------------------------------------------ */
 
-/* Threads that wait again and again, until `over`. */
+/* Threads that wait repeatedly, until `over`. */
 static struct {
-	pthread_t threads[MOST];
+	pthread_t threads[MAX_WAITERS];
 	int count;
 	atomic_int over, returned, failed;
 	int posix;
-	/* Under the lock: how many wait in pthread's condition, and how often all were notified. */
+	/* Guarded by the lock: the number of threads in a wait. */
 	volatile int waiting;
-} crowd;
+} waiters;
 
 static void *wait_again(void *unused)
 {
-	while (!crowd.over) {
-		int failed = crowd.posix ? pthread_mutex_lock(&shared->posix.mutex)
+	while (!waiters.over) {
+		int failed = waiters.posix ? pthread_mutex_lock(&shared->posix.mutex)
 					 : shmkit_lock_acquire(lock, SHMKIT_FOREVER, 0, NULL);
 
-		crowd.waiting++;
-		if (!crowd.over)
-			failed |= crowd.posix ? pthread_cond_wait(&shared->posix.condition, &shared->posix.mutex)
+		waiters.waiting++;
+		if (!waiters.over)
+			failed |= waiters.posix ? pthread_cond_wait(&shared->posix.condition, &shared->posix.mutex)
 					      : shmkit_condition_wait(condition, lock, SHMKIT_FOREVER, 0, NULL);
-		crowd.waiting--;
-		failed |= crowd.posix ? pthread_mutex_unlock(&shared->posix.mutex) : shmkit_lock_release(lock);
+		waiters.waiting--;
+		failed |= waiters.posix ? pthread_mutex_unlock(&shared->posix.mutex) : shmkit_lock_release(lock);
 		if (failed)
-			atomic_store(&crowd.failed, 1);
-		atomic_fetch_add(&crowd.returned, 1);
+			atomic_store(&waiters.failed, 1);
+		atomic_fetch_add(&waiters.returned, 1);
 	}
 	return unused;
 }
 
-/* Takes the lock once `count` threads wait and have gone to sleep; returns nonzero where that fails. */
-static int take_when_all_wait(void)
+/* Acquires the lock once `count` threads wait and sleep; returns nonzero on failure. */
+static int lock_when_all_wait(void)
 {
 	static const struct timespec while_they_fall_asleep = {.tv_nsec = 200000};
 
@@ -175,83 +175,83 @@ static int take_when_all_wait(void)
 		int failed = nanosleep(&while_they_fall_asleep, NULL);
 		int all;
 
-		failed |= crowd.posix ? pthread_mutex_lock(&shared->posix.mutex)
+		failed |= waiters.posix ? pthread_mutex_lock(&shared->posix.mutex)
 				      : shmkit_lock_acquire(lock, SHMKIT_FOREVER, 0, NULL);
-		all = crowd.waiting == crowd.count;
+		all = waiters.waiting == waiters.count;
 
-		if (failed || crowd.failed)
+		if (failed || waiters.failed)
 			return -1;
 		if (all)
 			return 0;
-		if (crowd.posix)
+		if (waiters.posix)
 			pthread_mutex_unlock(&shared->posix.mutex);
 		else
 			shmkit_lock_release(lock);
 	}
 }
 
-static int give(void)
+static int unlock(void)
 {
-	return crowd.posix ? pthread_mutex_unlock(&shared->posix.mutex) : shmkit_lock_release(lock);
+	return waiters.posix ? pthread_mutex_unlock(&shared->posix.mutex) : shmkit_lock_release(lock);
 }
 
 static int notify(int all)
 {
-	if (crowd.posix)
+	if (waiters.posix)
 		return all ? pthread_cond_broadcast(&shared->posix.condition)
 			   : pthread_cond_signal(&shared->posix.condition);
 	return all ? shmkit_condition_notify_all(condition, lock) : shmkit_condition_notify(condition, lock, 1);
 }
 
-/* Notifies so often, one or all of `count` threads; returns the ns that count. */
+/* Notifies one or all of `count` threads `rounds` times; returns the ns that count. */
 static int64_t notifications(long rounds, int count, int posix, int all)
 {
 	int64_t took = 0;
 	int failed = 0;
 
-	crowd.count = count;
-	crowd.posix = posix;
-	crowd.over = crowd.returned = crowd.failed = 0;
+	waiters.count = count;
+	waiters.posix = posix;
+	waiters.over = waiters.returned = waiters.failed = 0;
 	for (int i = 0; i < count; i++)
-		if (pthread_create(&crowd.threads[i], NULL, wait_again, NULL)) {
-			complain("pthread_create", "no thread");
+		if (pthread_create(&waiters.threads[i], NULL, wait_again, NULL)) {
+			complain("pthread_create", "failed");
 			exit(EXIT_FAILURE);
 		}
 	for (long i = 0; i < rounds && !failed; i++) {
 		int64_t begin;
 
-		failed |= take_when_all_wait();
-		crowd.returned = 0;
+		failed |= lock_when_all_wait();
+		waiters.returned = 0;
 		begin = now();
 		failed |= notify(all);
 		if (!all)
 			took += now() - begin;
-		failed |= give();
+		failed |= unlock();
 		if (!all)
 			continue;
-		while (!failed && crowd.returned < count)
+		while (!failed && waiters.returned < count)
 			sched_yield();
 		took += now() - begin;
 	}
-	failed |= take_when_all_wait();
-	crowd.over = 1;
-	failed |= notify(1) | give();
+	failed |= lock_when_all_wait();
+	waiters.over = 1;
+	failed |= notify(1) | unlock();
 	for (int i = 0; i < count; i++)
-		pthread_join(crowd.threads[i], NULL);
-	if (!failed && !crowd.failed)
+		pthread_join(waiters.threads[i], NULL);
+	if (!failed && !waiters.failed)
 		return took;
-	complain("a notification", "a call has failed");
+	complain("a notification", "a call failed");
 	return -1;
 }
 
-#define CROWD(NAME, COUNT, POSIX, ALL) TURN_BY(NAME, notifications(rounds, COUNT, POSIX, ALL))
+#define NOTIFY(NAME, COUNT, POSIX, ALL) TURN_BY(NAME, notifications(rounds, COUNT, POSIX, ALL))
 
-CROWD(one_of_1, 1, 0, 0)
-CROWD(one_of_100, 100, 0, 0)
-CROWD(one_of_1_posix, 1, 1, 0)
-CROWD(one_of_100_posix, 100, 1, 0)
-CROWD(all_of_128, 128, 0, 1)
-CROWD(all_of_128_posix, 128, 1, 1)
+NOTIFY(one_of_1, 1, 0, 0)
+NOTIFY(one_of_100, 100, 0, 0)
+NOTIFY(one_of_1_posix, 1, 1, 0)
+NOTIFY(one_of_100_posix, 100, 1, 0)
+NOTIFY(all_of_128, 128, 0, 1)
+NOTIFY(all_of_128_posix, 128, 1, 1)
 
 static int bench_notify(int pairs)
 {
@@ -290,7 +290,7 @@ static int prepare(void)
 	    pthread_mutex_init(&shared->posix.mutex, &mutex) || pthread_condattr_init(&cond) ||
 	    pthread_condattr_setpshared(&cond, PTHREAD_PROCESS_SHARED) ||
 	    pthread_cond_init(&shared->posix.condition, &cond)) {
-		complain("pthread", "no mutex or condition for processes");
+		complain("pthread", "cannot create a mutex and a condition for processes");
 		return -1;
 	}
 	if (shmkit_lock_create(NULL, NULL, &lock) || shmkit_condition_create(NULL, NULL, &condition))

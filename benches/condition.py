@@ -1,4 +1,4 @@
-"""Conditions beside their peers: pthread_cond_t and futexes from C, multiprocessing from Python."""
+"""Compare conditions with their peers: pthread_cond_t and futexes from C, multiprocessing from Python."""
 
 import itertools
 import multiprocessing
@@ -7,10 +7,10 @@ import time
 import pairs
 import shmkit
 
-RUNNING = "C: round trip between two processes that look for each other"
+RUNNING = "C: round trip between two processes that spin"
 ASLEEP = "C: round trip between two processes that sleep"
 NOTIFY = "C: notify(1)"
-NOTIFY_ALL = "C: notify_all, until the last of 128 threads has had the lock"
+NOTIFY_ALL = "C: notify_all, until the last of 128 threads has acquired the lock"
 PYTHON = "Python: round trip between two processes"
 
 COMPARISONS = [
@@ -29,7 +29,7 @@ CONDITIONS = {"shmkit": shmkit.Condition, "multiprocessing": multiprocessing.get
 
 
 def answer(condition, turn):
-    """Say that it is the other one's turn whenever it is ours, for ever."""
+    """Wait for the turn of this process and pass it back, forever."""
     with condition:
         while True:
             while not turn.value:
@@ -39,7 +39,7 @@ def answer(condition, turn):
 
 
 def round_trips(condition, turn):
-    """Make a contender that hands the turn over and waits until it comes back."""
+    """Return a contender that passes the turn and waits until it comes back."""
 
     def play(rounds):
         each = itertools.repeat(None, rounds)

@@ -1,9 +1,9 @@
 /*
- * Events from C, beside their peers: uncontended, and from one process to another and back.
+ * Compares events from C with their peers: uncontended, and in round trips between two processes.
  *
  *   event PAIRS [BENCH...]      prints the samples of each bench as lines of JSON (pairs.h)
  *
- * Round trips are those of trips.h: a process says by setting an event, and hears by waiting for it and clearing it.
+ * Round trips follow trips.h: a process posts by setting an event; it awaits by waiting for an event and clearing it.
  */
 
 #include "trips.h"
@@ -21,7 +21,7 @@ static struct shared {
 	struct trips trips;
 } *shared;
 
-/* Ours, without a name: forked children have them too. */
+/* Our unnamed events, which forked children inherit. */
 static shmkit_event *events[BOTH];
 
 /* --- the rivals -------------------------------------------------------------------------------------------------- */
@@ -46,7 +46,7 @@ static int wait_semaphore(int which)
 	return sem_wait(&shared->of[which].semaphore);
 }
 
-/* What the hardware can do: spinning on words. */
+/* The limit of the hardware: spinning on words. */
 static int set_word(int which)
 {
 	atomic_store_explicit(&shared->of[which].word, 1, memory_order_release);
@@ -61,7 +61,7 @@ static int wait_word(int which)
 	return 0;
 }
 
-/* What the kernel can do: it sleeps at once and always wakes. */
+/* The limit of the kernel: sleeping at once and always waking. */
 static int set_futex(int which)
 {
 	atomic_store(&shared->of[which].word, 1);
@@ -80,7 +80,7 @@ static int wait_futex(int which)
 	return sleep_on(which, NULL);
 }
 
-/* With a deadline, after which it checks the word again, as ours does in case a wake was lost. */
+/* Sleeps with a deadline and then checks the word again, as shmkit does in case a wake was lost. */
 static int wait_futex_with_deadline(int which)
 {
 	static const struct timespec slice = {.tv_nsec = 1000000};
@@ -101,7 +101,7 @@ static int answer(long rounds, int64_t *took)
 	int failed = 0;
 
 	for (long i = 0; i < rounds; i++)
-		failed |= hear(THERE, took) | say(BACK);
+		failed |= await(THERE, took) | post(BACK);
 	return failed;
 }
 
@@ -110,7 +110,7 @@ static int ask(long rounds, int64_t *took)
 	int failed = 0;
 
 	for (long i = 0; i < rounds; i++)
-		failed |= say(THERE) | hear(BACK, took);
+		failed |= post(THERE) | await(BACK, took);
 	return failed;
 }
 
@@ -121,7 +121,7 @@ static int64_t trips_ours(long rounds)
 	rival = &OURS;
 	took = round_trips(rounds);
 	if (took >= 0 && !pause_ns)
-		tell_figure("event running", "shmkit", (double)took / (double)rounds / 1e9);
+		print_figure("event running", "shmkit", (double)took / (double)rounds / 1e9);
 	return took;
 }
 

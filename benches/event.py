@@ -1,4 +1,4 @@
-"""Events beside their peers: words, futexes and sem_t from C, multiprocessing from Python."""
+"""Compare events with their peers: words, futexes and sem_t from C, multiprocessing from Python."""
 
 import itertools
 import multiprocessing
@@ -7,8 +7,8 @@ import time
 import pairs
 import shmkit
 
-ALONE = "C: set, wait and clear, nobody else is there"
-RUNNING = "C: round trip between two processes that look for each other"
+ALONE = "C: set, wait and clear, uncontended"
+RUNNING = "C: round trip between two processes that spin"
 ASLEEP = "C: round trip between two processes that sleep"
 PYTHON = "Python: round trip between two processes"
 PY_ALONE = "Python: set(); wait(); clear()"
@@ -30,7 +30,7 @@ EVENTS = {"shmkit": shmkit.Event, "multiprocessing": multiprocessing.get_context
 
 
 def answer(there, back):
-    """Wait for one event and set the other, for ever."""
+    """Wait for one event and set the other, forever."""
     while True:
         there.wait()
         there.clear()
@@ -38,7 +38,7 @@ def answer(there, back):
 
 
 def round_trips(there, back):
-    """Make a contender that sets one event and waits for the other."""
+    """Return a contender that sets one event and waits for the other."""
 
     def turn(rounds):
         each = itertools.repeat(None, rounds)
@@ -64,7 +64,7 @@ def bench_round_trips(count, samples):
 
 
 def alone(event):
-    """Make a contender that sets it, waits for it and clears it."""
+    """Return a contender that sets an event, waits for it and clears it."""
 
     def turn(rounds):
         each = itertools.repeat(None, rounds)

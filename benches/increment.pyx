@@ -1,10 +1,10 @@
-"""What benches/lock.py has in Cython: a loop that takes a lock without the GIL, and nothing at all."""
+"""The Cython part of benches/lock.py: a loop that acquires a lock without the GIL, and an empty context manager."""
 
 from shmkit.lock cimport Lock
 
 
 cdef class Nothing:
-    """A context manager that does nothing: the least that `with` costs."""
+    """A context manager that does nothing: it measures the minimal cost of `with`."""
 
     def __enter__(self):
         return True
@@ -14,11 +14,11 @@ cdef class Nothing:
 
 
 def until_stopped(Lock lock, const unsigned char[::1] stop, long[::1] total):
-    """Take the lock, add one and release, until stop[0] is set; return how often, -1 where the lock failed."""
+    """Acquire, increment and release until stop[0] is set; return the count, or -1 if the lock failed."""
     cdef long count = 0
     cdef bint failed = False
     with nogil:
-        # The view is of shared memory: each call in the loop makes the compiler read it again.
+        # Other processes write stop[0]: the calls in the loop make the compiler reload it.
         while not stop[0]:
             failed |= lock.acquire_nogil(-1, NULL) != 0
             total[0] += 1

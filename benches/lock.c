@@ -1,5 +1,5 @@
 /*
- * Locks from C, beside their peers; here uncontended ones, in one process.
+ * Compares locks from C with their peers; this file measures uncontended locks in one process.
  *
  *   lock PAIRS [BENCH...]      prints the samples of each bench as lines of JSON (pairs.h)
  */
@@ -14,7 +14,7 @@ struct peers *peers;
 shmkit_lock *lock;
 char name[64];
 
-/* --- what the other files use too ------------------------------------------------------------------------------- */
+/* --- shared with the other files ------------------------------------------------------------------------------- */
 
 static int make_mutex(pthread_mutex_t *mutex, int robust)
 {
@@ -49,7 +49,7 @@ int reach(atomic_int *word, int wanted)
 
 	while (atomic_load(word) < wanted) {
 		if (now() > limit) {
-			complain("a helper", "it has not answered for a minute");
+			complain("a helper", "no answer within a minute");
 			return -1;
 		}
 		rest_for(50000);
@@ -67,7 +67,7 @@ void rest_for(int64_t ns)
 /* --- acquire and release --------------------------------------------------------------------------------------- */
 
 static shmkit_rlock *rlock;
-/* In a segment, side by side. */
+/* Adjacent locks in a segment. */
 static shmkit_lock **locks;
 static char *words;
 
@@ -112,7 +112,7 @@ static int bench_alone(int pairs)
 	return measure("alone", them, boost_size() ? count : count - 1, pairs, 0);
 }
 
-/* Ten thousand in one segment, side by side; beside them as many bare words in as many cache lines. */
+/* Ten thousand adjacent locks in one segment, and as many plain words in as many cache lines. */
 static int bench_many(int pairs)
 {
 	struct contender them[] = {
@@ -138,7 +138,7 @@ static int bench_many(int pairs)
 			begin = now() - begin;
 	}
 	if (made == MANY) {
-		tell_figure("many", "made", (double)begin / (double)first / 10);
+		print_figure("many", "made", (double)begin / (double)first / 10);
 		result = measure("many", them, sizeof(them) / sizeof(*them), pairs, 10 * MANY);
 	}
 	while (made > 0)

@@ -1,9 +1,9 @@
 /*
- * What the benches of locks share: the locks themselves, and how to fork and to end helpers.
+ * Shared by the benches of locks: the locks, and functions that fork and end helpers.
  *
  *   lock.c           uncontended, one process
- *   lock_rivals.c    several processes: contended, handed over
- *   lock_deaths.c    the holder killed; blocked waiters; what claims and probes cost
+ *   lock_rivals.c    several processes: contention and hand-over
+ *   lock_deaths.c    a killed owner; blocked waiters; the cost of claims and probes
  */
 
 #ifndef LOCK_H
@@ -15,7 +15,7 @@
 #include <semaphore.h>
 #include <stdatomic.h>
 
-/* The peers, in memory that forked children share; each in a line of its own. */
+/* The peers, in memory that forked children share; each in a cache line of its own. */
 struct peers {
 	_Alignas(64) uint64_t word;
 	_Alignas(64) pthread_mutex_t normal;
@@ -25,9 +25,9 @@ struct peers {
 };
 
 extern struct peers *peers;
-/* Ours, without a name: forked children have it too. */
+/* Our unnamed lock, which forked children inherit. */
 extern shmkit_lock *lock;
-/* The name that this run may give to a segment. */
+/* The name that this run gives to a segment. */
 extern char name[64];
 
 /* bare.c, a shared library */
@@ -41,16 +41,16 @@ int64_t boost_turn(void *place, long rounds, int64_t (*clock)(void));
 int boost_acquire(void *place);
 int boost_release(void *place);
 
-/* Makes a robust mutex for processes. */
+/* Creates a robust mutex that processes share. */
 int make_robust(pthread_mutex_t *mutex);
 
 /* Forks a helper that runs `body` and ends; returns its pid, or -1. */
 pid_t start(void (*body)(void *), void *argument);
 
-/* Waits until `*word` is at least `wanted`; -1 if that takes a minute. */
+/* Waits until `*word` is at least `wanted`; returns -1 after a minute. */
 int reach(atomic_int *word, int wanted);
 
-/* Sleeps for so many ns. */
+/* Sleeps for `ns` ns. */
 void rest_for(int64_t ns);
 
 int bench_contended(int pairs);

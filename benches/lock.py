@@ -1,4 +1,4 @@
-"""Locks beside their peers: pthread, sem_t and Boost from C, multiprocessing and posix_ipc from Python."""
+"""Compare locks with their peers: pthread, sem_t and Boost from C, multiprocessing and posix_ipc from Python."""
 
 import contextlib
 import mmap
@@ -12,18 +12,18 @@ import pairs
 import posix_ipc
 import shmkit
 
-ALONE = "C: acquire and release, nobody else wants it"
-CONTENDED = "C: one acquisition, two processes that want it all the time"
+ALONE = "C: acquire and release, uncontended"
+CONTENDED = "C: one acquisition, contended by two processes"
 CROWDED = "C: one acquisition, 64 processes"
-RUNNING = "C: handed over to a process that looks for it"
-ASLEEP = "C: handed over to a process that sleeps"
+RUNNING = "C: hand-over to a process that spins"
+ASLEEP = "C: hand-over to a process that sleeps"
 MANY = "C: 10,000 locks in one segment, in turn"
-CLAIM = "C: to become a participant, by the number of others"
-PROBE = "C: to ask whether an owner lives, by the number of participants"
+CLAIM = "C: become a participant, by the number of others"
+PROBE = "C: check whether an owner lives, by the number of participants"
 PY_ALONE = "Python: acquire(); release()"
 PY_WITH = "Python: with lock"
 PY_RLOCK = "Python: RLock"
-PY_CONTENDED = "Python: one acquisition, two processes that want it all the time"
+PY_CONTENDED = "Python: one acquisition, contended by two processes"
 PY_NOGIL = "Cython: one increment without the GIL, two processes"
 
 COMPARISONS = [
@@ -41,7 +41,7 @@ COMPARISONS = [
     pairs.Comparison("crowded", "shmkit, 64 processes", "shmkit, 2 processes", 2, CROWDED),
     pairs.Comparison("crowded", "shmkit, 64 processes", "pthread, 64 processes", None, CROWDED),
     pairs.Comparison("crowded", "shmkit, 64 processes", "pthread robust, 64 processes", None, CROWDED),
-    pairs.Comparison("handoff, running", "shmkit", "looks for ever", None, RUNNING),
+    pairs.Comparison("handoff, running", "shmkit", "spins forever", None, RUNNING),
     pairs.Comparison("handoff, running", "shmkit", "pthread", None, RUNNING),
     pairs.Comparison("handoff, running", "shmkit", "pthread robust", None, RUNNING),
     pairs.Comparison("handoff, asleep", "shmkit", "raw futex", 1, ASLEEP),
@@ -70,23 +70,23 @@ COMPARISONS = [
     pairs.Comparison("python nogil", "busy thread", "multiprocessing, busy thread", None, PY_NOGIL),
 ]
 
-SHARE = "C: the lesser of two processes has of all acquisitions"
-LEAST = "C: the least of 64 processes has of an even share"
-CHANGES = "C: how often the lock goes to the other process"
-KILLED = "C: from kill to the waiter's owning the lock"
+SHARE = "C: smaller share of two processes in all acquisitions"
+LEAST = "C: smallest share of 64 processes, relative to an even share"
+CHANGES = "C: rate at which the lock changes its owner"
+KILLED = "C: from the kill until the waiter owns the lock"
 
 FIGURES = [
     *(
-        pairs.Figure("contended", f"{who}: lesser share", "%", 0.35 if who == "shmkit" else None, SHARE, least=True)
-        for who in ("shmkit", "pthread", "pthread robust", "sem_t", "Boost")
+        pairs.Figure("contended", f"{name}: lesser share", "%", 0.35 if name == "shmkit" else None, SHARE, least=True)
+        for name in ("shmkit", "pthread", "pthread robust", "sem_t", "Boost")
     ),
     *(
-        pairs.Figure("contended", f"{who}: changes", "/s", None, CHANGES)
-        for who in ("shmkit", "pthread", "pthread robust", "sem_t", "Boost")
+        pairs.Figure("contended", f"{name}: changes", "/s", None, CHANGES)
+        for name in ("shmkit", "pthread", "pthread robust", "sem_t", "Boost")
     ),
     *(
-        pairs.Figure("crowded", f"{who}: of an even share", "%", None, LEAST)
-        for who in ("shmkit", "pthread", "pthread robust")
+        pairs.Figure("crowded", f"{name}: of an even share", "%", None, LEAST)
+        for name in ("shmkit", "pthread", "pthread robust")
     ),
     pairs.Figure("handoff", "shmkit", "s", 1e-6, RUNNING),
     *(
@@ -95,21 +95,21 @@ FIGURES = [
     ),
     pairs.Figure("killed", "shmkit, 256 MiB touched", "s", None, KILLED, worst=True),
     pairs.Figure("killed", "pthread robust, after 0.1 s", "s", None, KILLED, worst=True),
-    pairs.Figure("waiter", "shmkit", "%", 0.005, "C: what a blocked waiter takes of a processor", worst=True),
-    pairs.Figure("many", "made", "", None, "C: making lock 1 to 10,000, per lock, beside making the first 1,000"),
+    pairs.Figure("waiter", "shmkit", "%", 0.005, "C: share of a processor that a blocked waiter uses", worst=True),
+    pairs.Figure("many", "made", "", None, "C: creating 10,000 locks, per lock, relative to the first 1,000"),
     *(
-        pairs.Figure("python contended", f"{who}: lesser share", "%", None, "Python: the lesser of two processes has")
-        for who in ("shmkit", "multiprocessing", "posix_ipc")
+        pairs.Figure("python contended", f"{name}: lesser share", "%", None, "Python: smaller share of two processes")
+        for name in ("shmkit", "multiprocessing", "posix_ipc")
     ),
 ]
 
-# Seconds that helpers work in a turn, and the number of rounds to which its time is scaled.
+# The seconds that helpers work in a turn, and the number of rounds to which its time is scaled.
 WORK = 0.1
 ROUNDS = 100_000
 
 
 def semaphore():
-    """Return a semaphore of posix_ipc that is a lock, and has no name any more."""
+    """Return a posix_ipc semaphore of value 1 whose name is removed."""
     made = posix_ipc.Semaphore(None, posix_ipc.O_CREX, initial_value=1)
     made.unlink()
     return made
@@ -131,7 +131,7 @@ def bench_alone(count, samples):
 
 
 def contend(lock, shared):
-    """Take the lock and release it until the first byte says stop; return how often."""
+    """Acquire and release the lock until the first byte is set; return the number of acquisitions."""
     count = 0
     while not shared[0]:
         with lock:
@@ -140,19 +140,19 @@ def contend(lock, shared):
 
 
 def increment(lock, shared):
-    """Do the same without the GIL."""
+    """Acquire, increment and release without the GIL until the first byte is set; return the count."""
     view = memoryview(shared)
     return compiled.until_stopped(lock, view[:1], view[64:72].cast("l"))
 
 
 def idle(shared):
-    """Keep a processor, and the GIL of this process, busy."""
+    """Keep a processor and the GIL of this process busy until the first byte is set."""
     while not shared[0]:
         pass
 
 
 def with_busy_thread(work):
-    """Have a thread of the same process run Python all the time."""
+    """Return `work` with a second thread that runs Python in the same process."""
 
     def both(lock, shared):
         thread = threading.Thread(target=idle, args=(shared,))
@@ -166,16 +166,16 @@ def with_busy_thread(work):
 
 
 def only_busy(_lock, shared):
-    """Take no lock."""
+    """Keep a processor busy without a lock."""
     idle(shared)
     return 0
 
 
 class Helpers:
-    """Processes that work at the same time when asked; each may be bound to a processor."""
+    """Processes that run jobs at the same time; each is bound to a processor."""
 
     def __init__(self, jobs):
-        """Fork one for each of `jobs`: a dict of contender to a function of the shared bytes, or None to rest."""
+        """Fork one process for each of `jobs`: a dict of contender to function of the shared bytes, or None."""
         self.shared = mmap.mmap(-1, mmap.PAGESIZE)
         self.ends = []
         context = multiprocessing.get_context("fork")
@@ -189,7 +189,7 @@ class Helpers:
             self.ends.append((here, process))
 
     def serve(self, channel, job, processor):
-        """Work when asked."""
+        """Run the job of each contender that the channel names."""
         os.sched_setaffinity(0, {processor})
         with contextlib.suppress(EOFError, KeyboardInterrupt):
             while True:
@@ -199,7 +199,7 @@ class Helpers:
                     channel.send(work(self.shared) if work else None)
 
     def counts(self, contender):
-        """Have them work for a while; return how long that was, and how much each did."""
+        """Run the jobs of a contender for WORK seconds; return the seconds, and the count of each process."""
         self.shared[0] = 0
         for word in (contender, "go"):
             for channel, _ in self.ends:
@@ -214,7 +214,7 @@ class Helpers:
         return took, [count for count in (channel.recv() for channel, _ in self.ends) if count is not None]
 
     def contender(self, name, note=None):
-        """Make a contender; `note` is given what each helper did."""
+        """Return a contender; `note` is called with the counts of the helpers."""
 
         def turn(rounds):
             took, counts = self.counts(name)
@@ -225,7 +225,7 @@ class Helpers:
         return turn
 
     def close(self):
-        """End them."""
+        """Kill the processes."""
         for channel, process in self.ends:
             channel.close()
             process.kill()
@@ -233,12 +233,12 @@ class Helpers:
 
 
 def bind(work, lock):
-    """Return work as a helper does it."""
+    """Return `work` with its lock bound."""
     return lambda shared: work(lock, shared)
 
 
 def bench_contended(count, samples):
-    """Measure a lock that two processes want all the time."""
+    """Measure a lock under contention of two processes."""
     locks = {"shmkit": shmkit.Lock(), "multiprocessing": multiprocessing.Lock(), "posix_ipc": semaphore()}
     job = {name: bind(contend, lock) for name, lock in locks.items()}
     helpers = Helpers([job, job])
@@ -267,7 +267,7 @@ def bench_nogil(count, samples):
         "multiprocessing, busy thread": bind(with_busy_thread(contend), other),
     }
     busy = {"busy process": bind(only_busy, None)}
-    # The third and the fourth take as much of the processors as the busy threads do, from processes of their own.
+    # The third and fourth helper use as much processor time as the busy threads, but in processes of their own.
     helpers = Helpers([job, job, busy, busy])
     try:
         contenders = {name: helpers.contender(name) for name in job}

@@ -1,31 +1,31 @@
 /*
- * Locks whose holders die or live: how soon a waiter has the lock of a killed holder, and the cost of waiting. Also the
- * cost of becoming a participant and of asking whether another one lives, by the number of participants.
+ * Measures how soon a waiter acquires the lock of a killed owner, and the cost of waiting. Also measures the cost of
+ * becoming a participant and of a liveness check, by the number of participants.
  */
 
 #include "lock.h"
 
 enum { LINE = 64, TRIALS = 10, BATCHES = 2, WAITERS = 5, DEAD_LOCKS = 512 };
 
-/* Between the deaths of two holders, in ns, so that none is measured while another one is torn down. */
+/* The ns between the deaths of two owners, so that the kernel does not tear down two processes at the same time. */
 static const int64_t APART = 40000000;
-/* No sleep of a waiter is longer (src/raw/lock.rs). */
+/* The longest sleep of a waiter, in ns (src/raw/lock.rs). */
 static const int64_t LONGEST_SLEEP = 12000000;
 static const size_t LARGE = (size_t)256 << 20;
 static const int64_t TWO_SECONDS = 2000000000;
 
-/* --- the holder is killed ---------------------------------------------------------------------------------------- */
+/* --- the owner is killed ----------------------------------------------------------------------------------------- */
 
-/* One lock, the process that holds it and is killed, and the one that waits. */
+/* A lock, the owner that is killed, and the waiter. */
 struct trial {
 	shmkit_lock *lock;
 	pthread_mutex_t *mutex;
 	size_t touched;
-	/* When the waiter begins to wait; when the holder was killed; when the waiter had the lock. */
+	/* When the waiter begins to wait; when the owner was killed; when the waiter acquired the lock. */
 	int64_t begin, killed;
 	volatile int64_t owned;
 	atomic_int held, done, failed;
-	pid_t holder, waiter;
+	pid_t owner, waiter;
 };
 
 static struct trial *trials;
@@ -60,21 +60,21 @@ static void hold(void *argument)
 static void await(void *argument)
 {
 	struct trial *trial = argument;
-	uint32_t recovered = 0;
+	uint32_t owner_died = 0;
 	int failed;
 
 	sleep_until(trial->begin);
 	if (trial->mutex)
-		recovered = pthread_mutex_lock(trial->mutex) == EOWNERDEAD;
-	failed = trial->mutex ? 0 : shmkit_lock_acquire(trial->lock, SHMKIT_FOREVER, 0, &recovered);
+		owner_died = pthread_mutex_lock(trial->mutex) == EOWNERDEAD;
+	failed = trial->mutex ? 0 : shmkit_lock_acquire(trial->lock, SHMKIT_FOREVER, 0, &owner_died);
 	trial->owned = now();
-	atomic_store(&trial->failed, failed || !recovered);
+	atomic_store(&trial->failed, failed || !owner_died);
 	atomic_store(&trial->done, 1);
 }
 
 static void end_trial(struct trial *trial)
 {
-	finish(trial->holder);
+	finish(trial->owner);
 	finish(trial->waiter);
 	if (trial->lock)
 		shmkit_lock_close(trial->lock);
@@ -83,7 +83,7 @@ static void end_trial(struct trial *trial)
 	memset(trial, 0, sizeof(*trial));
 }
 
-/* Starts a holder, which has the lock when this returns. */
+/* Starts an owner, which has acquired the lock when this function returns. */
 static int begin_trial(struct trial *trial, int robust, size_t touched)
 {
 	trial->touched = touched;
@@ -94,16 +94,16 @@ static int begin_trial(struct trial *trial, int robust, size_t touched)
 	} else if (shmkit_lock_create(NULL, NULL, &trial->lock)) {
 		return refused("create");
 	}
-	trial->holder = start(hold, trial);
-	if (trial->holder < 0 || reach(&trial->held, 1) || atomic_load(&trial->failed))
+	trial->owner = start(hold, trial);
+	if (trial->owner < 0 || reach(&trial->held, 1) || atomic_load(&trial->failed))
 		return -1;
 	return 0;
 }
 
-/* Kills each holder after its waiter has waited for `delay`; prints how soon the waiter had the lock after that. */
-static int kill_holders(const char *what, int robust, size_t touched, int64_t delay)
+/* Kills each owner `delay` ns after its waiter began to wait; prints how soon the waiter then acquired the lock. */
+static int kill_owners(const char *what, int robust, size_t touched, int64_t delay)
 {
-	/* The waits differ, so that deaths come at any time of the waiter's sleeps. */
+	/* The waits differ, so that the deaths fall on different points of a waiter's sleep. */
 	int64_t first, step = delay / TRIALS < LONGEST_SLEEP / TRIALS ? delay / TRIALS : LONGEST_SLEEP / TRIALS;
 	int result = 0;
 
@@ -118,16 +118,16 @@ static int kill_holders(const char *what, int robust, size_t touched, int64_t de
 	for (int i = 0; i < TRIALS && !result; i++) {
 		sleep_until(trials[i].begin + delay + i * step);
 		trials[i].killed = now();
-		finish(trials[i].holder);
-		trials[i].holder = 0;
+		finish(trials[i].owner);
+		trials[i].owner = 0;
 	}
 	for (int i = 0; i < TRIALS && !result; i++) {
 		result = reach(&trials[i].done, 1);
 		if (!result && atomic_load(&trials[i].failed)) {
-			complain(what, "the waiter was not told of the death");
+			complain(what, "the waiter did not report the death of the owner");
 			result = -1;
 		} else if (!result) {
-			tell_figure("killed", what, (double)(trials[i].owned - trials[i].killed) / 1e9);
+			print_figure("killed", what, (double)(trials[i].owned - trials[i].killed) / 1e9);
 		}
 	}
 	for (int i = 0; i < TRIALS; i++)
@@ -155,7 +155,7 @@ int bench_killed(int pairs)
 		return bad("mmap");
 	for (size_t i = 0; i < sizeof(CASES) / sizeof(*CASES); i++) {
 		for (int batch = 0; batch < BATCHES; batch++)
-			if (stopped() || kill_holders(CASES[i].what, CASES[i].robust, CASES[i].touched, CASES[i].delay))
+			if (stopped() || kill_owners(CASES[i].what, CASES[i].robust, CASES[i].touched, CASES[i].delay))
 				return -1;
 	}
 	return munmap(trials, TRIALS * sizeof(*trials));
@@ -192,7 +192,7 @@ int bench_waiter(int pairs)
 		children[i] = start(block, NULL);
 		result = children[i] < 0 ? -1 : 0;
 	}
-	/* They have begun. */
+	/* Give the waiters time to begin. */
 	rest_for(100000000);
 	begin = now();
 	for (int i = 0; i < WAITERS && !result; i++)
@@ -204,7 +204,7 @@ int bench_waiter(int pairs)
 		if (before[i] < 0 || after < 0)
 			result = bad("the CPU time of a waiter");
 		else
-			tell_figure("waiter", "shmkit", (double)(after - before[i]) / (double)(now() - begin));
+			print_figure("waiter", "shmkit", (double)(after - before[i]) / (double)(now() - begin));
 	}
 	for (int i = 0; i < WAITERS; i++)
 		finish(children[i]);
@@ -213,26 +213,26 @@ int bench_waiter(int pairs)
 
 /* --- many participants ------------------------------------------------------------------------------------------- */
 
-/* A segment with so many participants: processes that have used it and sleep, the last of which holds a lock. */
-struct crowd {
+/* A segment with `size` participants: processes that used it and sleep. The last of them owns a lock. */
+struct group {
 	int size;
 	char name[64];
-	pid_t *people;
+	pid_t *members;
 	shmkit_segment *segment;
 	shmkit_lock *held;
 	shmkit_lock *dead[DEAD_LOCKS];
 };
 
-static struct crowd crowds[] = {{.size = 1}, {.size = 64}, {.size = 1000}};
+static struct group groups[] = {{.size = 1}, {.size = 64}, {.size = 1000}};
 
-enum { CROWDS = sizeof(crowds) / sizeof(*crowds), MOST_PARTICIPANTS = 4096, HELD = LINE, DEAD = 2 * LINE };
+enum { GROUPS = sizeof(groups) / sizeof(*groups), MAX_PARTICIPANTS = 4096, HELD = LINE, DEAD = 2 * LINE };
 
 static atomic_int *answers;
 
-/* Opens a crowd's segment as another process would, and one of its locks. */
-static int enter(const struct crowd *crowd, uint64_t offset, shmkit_segment **segment, shmkit_lock **out)
+/* Opens the segment of a group as another process would, and one of its locks. */
+static int enter(const struct group *group, uint64_t offset, shmkit_segment **segment, shmkit_lock **out)
 {
-	if (shmkit_segment_open(crowd->name, 0, NULL, segment))
+	if (shmkit_segment_open(group->name, 0, NULL, segment))
 		return refused("open");
 	if (!shmkit_lock_create_at(*segment, offset, NULL, out))
 		return 0;
@@ -241,15 +241,15 @@ static int enter(const struct crowd *crowd, uint64_t offset, shmkit_segment **se
 	return -1;
 }
 
-/* Becomes a participant, and stays one. The last one holds the lock: the kernel looks at the earlier ones first. */
+/* Becomes a participant and stays one. The last one owns the lock: the kernel examines the earlier ones first. */
 static void take_part(void *argument)
 {
-	const struct crowd *crowd = argument;
-	int last = atomic_load(answers) == crowd->size - 1;
+	const struct group *group = argument;
+	int last = atomic_load(answers) == group->size - 1;
 	shmkit_segment *segment;
 	shmkit_lock *mine;
 
-	if (enter(crowd, last ? HELD : 0, &segment, &mine))
+	if (enter(group, last ? HELD : 0, &segment, &mine))
 		return;
 	if (shmkit_lock_acquire(mine, SHMKIT_FOREVER, 0, NULL) || (!last && shmkit_lock_release(mine)))
 		return;
@@ -258,20 +258,20 @@ static void take_part(void *argument)
 		pause();
 }
 
-/* Dies while it holds all the locks that are there to be held by the dead. */
+/* Acquires all locks in `dead` and waits to be killed. */
 static void take_all(void *argument)
 {
-	struct crowd *crowd = argument;
+	struct group *group = argument;
 
 	for (int i = 0; i < DEAD_LOCKS; i++)
-		if (shmkit_lock_acquire(crowd->dead[i], SHMKIT_FOREVER, 0, NULL))
+		if (shmkit_lock_acquire(group->dead[i], SHMKIT_FOREVER, 0, NULL))
 			return;
 	atomic_fetch_add(answers, 1);
 	for (;;)
 		pause();
 }
 
-static int64_t claim(struct crowd *crowd, long rounds)
+static int64_t claim(struct group *group, long rounds)
 {
 	int64_t took = 0;
 
@@ -281,7 +281,7 @@ static int64_t claim(struct crowd *crowd, long rounds)
 		int64_t begin;
 		int failed;
 
-		if (enter(crowd, 0, &segment, &mine))
+		if (enter(group, 0, &segment, &mine))
 			return -1;
 		begin = now();
 		failed = shmkit_lock_acquire(mine, SHMKIT_FOREVER, 0, NULL);
@@ -294,21 +294,21 @@ static int64_t claim(struct crowd *crowd, long rounds)
 	return took;
 }
 
-/* Asks for a lock of the last participant: a poll, which asks the kernel once a millisecond. */
-static int64_t poll_one(struct crowd *crowd, long rounds)
+/* Tries to acquire the lock of the last participant: a poll, which asks the kernel once a millisecond. */
+static int64_t poll_one(struct group *group, long rounds)
 {
 	int64_t begin = now();
 
 	for (long i = 0; i < rounds; i++)
-		if (shmkit_lock_acquire(crowd->held, SHMKIT_NOWAIT, 0, NULL) != SHMKIT_ERR_WOULD_BLOCK)
+		if (shmkit_lock_acquire(group->held, SHMKIT_NOWAIT, 0, NULL) != SHMKIT_ERR_WOULD_BLOCK)
 			return refused("the lock of a living process");
 	return now() - begin;
 }
 
-/* Asks for that lock and for one of our own in turn: each time the owner is another one, and the kernel is asked. */
-static int64_t ask_living(struct crowd *crowd, long rounds)
+/* Tries that lock and a lock of this process in turn: each time the owner differs, so the kernel is asked. */
+static int64_t ask_living(struct group *group, long rounds)
 {
-	shmkit_lock *own = crowd->dead[0];
+	shmkit_lock *own = group->dead[0];
 	int64_t took;
 	int failed = 0;
 
@@ -316,94 +316,94 @@ static int64_t ask_living(struct crowd *crowd, long rounds)
 		return refused("a lock that is free");
 	took = now();
 	for (long i = 0; i < rounds; i++)
-		failed |= shmkit_lock_acquire(i % 2 ? own : crowd->held, SHMKIT_NOWAIT, 0, NULL) != SHMKIT_ERR_WOULD_BLOCK;
+		failed |= shmkit_lock_acquire(i % 2 ? own : group->held, SHMKIT_NOWAIT, 0, NULL) != SHMKIT_ERR_WOULD_BLOCK;
 	took = now() - took;
 	if (shmkit_lock_release(own) || failed)
 		return refused("the lock of a living process");
 	return took;
 }
 
-static int64_t ask_dead(struct crowd *crowd, long rounds)
+static int64_t ask_dead(struct group *group, long rounds)
 {
-	uint32_t recovered = 0;
+	uint32_t owner_died = 0;
 	int64_t took;
 	pid_t child;
 
 	atomic_store(answers, 0);
-	child = start(take_all, crowd);
+	child = start(take_all, group);
 	if (child < 0 || reach(answers, 1))
 		return -1;
 	finish(child);
 	took = now();
 	for (long i = 0; i < rounds; i++)
-		if (shmkit_lock_acquire(crowd->dead[i], SHMKIT_NOWAIT, 0, &recovered) || !recovered)
+		if (shmkit_lock_acquire(group->dead[i], SHMKIT_NOWAIT, 0, &owner_died) || !owner_died)
 			return refused("the lock of a dead process");
 	took = now() - took;
 	for (long i = 0; i < rounds; i++)
-		if (shmkit_lock_mark_consistent(crowd->dead[i]) || shmkit_lock_release(crowd->dead[i]))
+		if (shmkit_lock_mark_consistent(group->dead[i]) || shmkit_lock_release(group->dead[i]))
 			return refused("release");
 	return took;
 }
 
-#define BY_CROWD(WHAT)                                                                                                 \
-	TURN_BY(WHAT##_1, WHAT(&crowds[0], rounds))                                                                        \
-	TURN_BY(WHAT##_64, WHAT(&crowds[1], rounds))                                                                       \
-	TURN_BY(WHAT##_1000, WHAT(&crowds[2], rounds))                                                                     \
-	static const struct contender WHAT##_all[CROWDS] = {                                                               \
+#define BY_GROUP(WHAT)                                                                                                 \
+	TURN_BY(WHAT##_1, WHAT(&groups[0], rounds))                                                                        \
+	TURN_BY(WHAT##_64, WHAT(&groups[1], rounds))                                                                       \
+	TURN_BY(WHAT##_1000, WHAT(&groups[2], rounds))                                                                     \
+	static const struct contender WHAT##_all[GROUPS] = {                                                               \
 		{"1", WHAT##_1}, {"64", WHAT##_64}, {"1,000", WHAT##_1000}};
 
-BY_CROWD(claim)
-BY_CROWD(poll_one)
-BY_CROWD(ask_living)
-BY_CROWD(ask_dead)
+BY_GROUP(claim)
+BY_GROUP(poll_one)
+BY_GROUP(ask_living)
+BY_GROUP(ask_dead)
 
-static int gather(struct crowd *crowd)
+static int start_group(struct group *group)
 {
 	shmkit_segment_options how = {
-		.struct_size = sizeof(how), .flags = SHMKIT_SEGMENT_MANAGED, .participants = MOST_PARTICIPANTS};
+		.struct_size = sizeof(how), .flags = SHMKIT_SEGMENT_MANAGED, .participants = MAX_PARTICIPANTS};
 	shmkit_segment *made;
 
-	snprintf(crowd->name, sizeof(crowd->name), "%.40s-%d", name, crowd->size);
-	if (shmkit_segment_create(crowd->name, DEAD + DEAD_LOCKS * LINE, &how, &made))
+	snprintf(group->name, sizeof(group->name), "%.40s-%d", name, group->size);
+	if (shmkit_segment_create(group->name, DEAD + DEAD_LOCKS * LINE, &how, &made))
 		return refused("create");
-	/* Each process that has it open is a participant: this one only while it is measured. */
+	/* Each process that has it open is a participant: this process must be one only during the measurement. */
 	shmkit_segment_close(made);
-	crowd->people = calloc((size_t)crowd->size, sizeof(*crowd->people));
-	if (!crowd->people)
+	group->members = calloc((size_t)group->size, sizeof(*group->members));
+	if (!group->members)
 		return bad("calloc");
 	atomic_store(answers, 0);
-	for (int i = 0; i < crowd->size; i++) {
-		crowd->people[i] = start(take_part, crowd);
-		if (crowd->people[i] < 0 || reach(answers, i + 1))
+	for (int i = 0; i < group->size; i++) {
+		group->members[i] = start(take_part, group);
+		if (group->members[i] < 0 || reach(answers, i + 1))
 			return -1;
 	}
 	return 0;
 }
 
-static int open_locks(struct crowd *crowd)
+static int open_locks(struct group *group)
 {
-	if (enter(crowd, HELD, &crowd->segment, &crowd->held))
+	if (enter(group, HELD, &group->segment, &group->held))
 		return -1;
 	for (uint64_t i = 0; i < DEAD_LOCKS; i++)
-		if (shmkit_lock_create_at(crowd->segment, DEAD + i * LINE, NULL, &crowd->dead[i]))
+		if (shmkit_lock_create_at(group->segment, DEAD + i * LINE, NULL, &group->dead[i]))
 			return refused("create_at");
 	return 0;
 }
 
-static void disperse(struct crowd *crowd)
+static void end_group(struct group *group)
 {
-	for (int i = 0; crowd->people && i < crowd->size; i++)
-		finish(crowd->people[i]);
-	free(crowd->people);
+	for (int i = 0; group->members && i < group->size; i++)
+		finish(group->members[i]);
+	free(group->members);
 	for (int i = 0; i < DEAD_LOCKS; i++)
-		if (crowd->dead[i])
-			shmkit_lock_close(crowd->dead[i]);
-	if (crowd->held)
-		shmkit_lock_close(crowd->held);
-	if (crowd->segment)
-		shmkit_segment_close(crowd->segment);
-	if (crowd->name[0])
-		shmkit_segment_unlink_name(crowd->name, NULL, 0, 0, 0);
+		if (group->dead[i])
+			shmkit_lock_close(group->dead[i]);
+	if (group->held)
+		shmkit_lock_close(group->held);
+	if (group->segment)
+		shmkit_segment_close(group->segment);
+	if (group->name[0])
+		shmkit_segment_unlink_name(group->name, NULL, 0, 0, 0);
 }
 
 int bench_participants(int pairs)
@@ -413,20 +413,20 @@ int bench_participants(int pairs)
 	answers = shared_memory(sizeof(*answers), 0);
 	if (!answers)
 		return bad("mmap");
-	for (int i = 0; i < CROWDS && !result; i++)
-		result = gather(&crowds[i]);
+	for (int i = 0; i < GROUPS && !result; i++)
+		result = start_group(&groups[i]);
 	if (!result)
-		result = measure("claim", claim_all, CROWDS, pairs, 0);
-	for (int i = 0; i < CROWDS && !result; i++)
-		result = open_locks(&crowds[i]);
+		result = measure("claim", claim_all, GROUPS, pairs, 0);
+	for (int i = 0; i < GROUPS && !result; i++)
+		result = open_locks(&groups[i]);
 	if (!result)
-		result = measure("poll", poll_one_all, CROWDS, pairs, 0);
+		result = measure("poll", poll_one_all, GROUPS, pairs, 0);
 	if (!result)
-		result = measure("probe, living", ask_living_all, CROWDS, pairs, 0);
+		result = measure("probe, living", ask_living_all, GROUPS, pairs, 0);
 	if (!result)
-		result = measure("probe, dead", ask_dead_all, CROWDS, pairs, DEAD_LOCKS);
-	for (int i = 0; i < CROWDS; i++)
-		disperse(&crowds[i]);
+		result = measure("probe, dead", ask_dead_all, GROUPS, pairs, DEAD_LOCKS);
+	for (int i = 0; i < GROUPS; i++)
+		end_group(&groups[i]);
 	munmap(answers, sizeof(*answers));
 	return result;
 }

@@ -1,16 +1,15 @@
 /*
- * Locks that several processes want: how much they do together, how evenly, and how fast a lock goes from one to the
- * other.
+ * Locks under contention of several processes: their throughput, their fairness, and the time of a hand-over.
  *
- * The helpers are forked once and sleep between turns, so that every contender has the same ones:
+ * The helpers are forked once and sleep between turns, so that all contenders use the same helpers:
  *
- *   | epoch     | means                                   | goes to                       |
+ *   | epoch     | means                                   | next                          |
  *   |-----------|-----------------------------------------|-------------------------------|
- *   | even      | all sleep                               | odd: this process says `go`   |
- *   | odd       | `taking` of them work                   | even: this process says `stop` |
+ *   | even      | all sleep                               | odd: this process starts them |
+ *   | odd       | `taking` of them work                   | even: this process stops them |
  *
- * This process sleeps while they work. Two helpers are bound to a processor each: what the scheduler does with them
- * is not on trial.
+ * This process sleeps while they work. Each of two helpers is bound to a processor, so that the scheduler does not
+ * influence the result.
  */
 
 #include "lock.h"
@@ -18,15 +17,15 @@
 #include <linux/futex.h>
 #include <sys/syscall.h>
 
-enum { MOST = 64, HANDOFFS = 2000 };
+enum { MAX_HELPERS = 64, HANDOFFS = 2000 };
 
-/* How long helpers work in a turn, in ns: two of them, and many, of which each must have had the processor. */
+/* How long helpers work in a turn, in ns. Many helpers need long enough for each to get a processor. */
 static const int64_t WORK_OF_TWO = 20000000;
 static const int64_t WORK_OF_MANY = 500000000;
-/* The time of a turn is scaled to so many rounds. */
-static const long TOLD = 1000000;
-/* How long the holder waits before it hands over, so that the other one looks for the lock, or sleeps. */
-static const int64_t LOOKING = 1000;
+/* The time of a turn is scaled to this number of rounds. */
+static const long SCALED_ROUNDS = 1000000;
+/* How long the owner waits before it hands over, in ns, so that the other process spins or sleeps. */
+static const int64_t SPINNING = 1000;
 static const int64_t ASLEEP = 300000;
 
 struct rival {
@@ -35,28 +34,28 @@ struct rival {
 	int (*release)(void);
 };
 
-/* What helpers share. What each writes while it works lies in a line of its own. */
+/* State that the helpers share. Each helper writes to a cache line of its own while it works. */
 struct ring {
 	atomic_uint epoch;
 	atomic_int rival, taking, working, done, failed;
 	_Alignas(64) atomic_int stop;
-	/* Guarded by the lock that is on trial. */
+	/* Guarded by the lock that is measured. */
 	_Alignas(64) volatile uint64_t total;
 	volatile uint64_t changes;
 	volatile int last;
-	/* Guarded by the lock as well, when it is handed over: when the last holder began to release it. */
+	/* Also guarded by the lock, in hand-overs: the time when the last owner began to release it. */
 	_Alignas(64) volatile int64_t released;
 	int64_t took[HANDOFFS];
-	/* How often each of the two has wanted the lock, and has had it. */
+	/* How often each of the two began to acquire the lock, and acquired it. */
 	_Alignas(64) atomic_int wanted[2];
 	_Alignas(64) atomic_int had[2];
-	/* Set before a turn: how often the lock is handed over in it, and how long each holder waits. */
+	/* Set before a turn: the number of hand-overs, and how long each owner waits. */
 	_Alignas(64) int handoffs;
 	int64_t pause;
 	int64_t begin;
 	struct {
 		_Alignas(64) volatile uint64_t count;
-	} each[MOST];
+	} each[MAX_HELPERS];
 };
 
 static struct ring *ring;
@@ -118,7 +117,7 @@ static int release_boost(void)
 	return boost_release(peers->boost);
 }
 
-/* The bare word as a lock that only looks, and as one that only sleeps: what hardware and kernel can do. */
+/* A word as a lock that only spins, and as a lock that only sleeps: the limits of the hardware and the kernel. */
 static int acquire_flag(void)
 {
 	while (__atomic_exchange_n(&peers->word, 1, __ATOMIC_ACQUIRE))
@@ -140,7 +139,7 @@ static int acquire_futex(void)
 	return 0;
 }
 
-/* As ours does: it looks again after a while. */
+/* Sleeps with a deadline and then checks the word again, as shmkit does. */
 static int acquire_futex_for(void)
 {
 	struct timespec slice = {.tv_nsec = 1000000};
@@ -164,7 +163,7 @@ static const struct rival RIVALS[] = {[OURS] = {"shmkit", acquire_ours, release_
 				      [ROBUST] = {"pthread robust", acquire_robust, release_robust},
 				      [SEMAPHORE] = {"sem_t", acquire_semaphore, release_semaphore},
 				      [BOOST] = {"Boost", acquire_boost, release_boost},
-				      [FLAG] = {"looks for ever", acquire_flag, release_flag},
+				      [FLAG] = {"spins forever", acquire_flag, release_flag},
 				      [FUTEX] = {"raw futex", acquire_futex, release_futex},
 				      [FUTEX_FOR] = {"raw futex, deadline", acquire_futex_for, release_futex}};
 
@@ -190,17 +189,17 @@ static void contend(const struct rival *rival, int me)
 }
 
 /*
- * Two take turns through one lock. The owner
- *   1. reads the clock: that is one hand-over, from just before the other one's release to just after our acquire;
- *   2. waits until the other one has said that it wants it again, and `pause` longer, so that it looks or sleeps;
+ * Two helpers acquire one lock in turn. The owner
+ *   1. reads the clock: a hand-over lasts from just before the other helper's release to just after this acquire;
+ *   2. waits until the other helper has announced its acquire, and `pause` longer, so that it spins or sleeps;
  *   3. reads the clock and releases;
- *   4. waits until the other one has it, and only then wants it again itself: it cannot snatch it back.
+ *   4. waits until the other helper owns the lock, so that it cannot acquire the lock twice in a row.
  */
 static void alternate(const struct rival *rival, int me)
 {
 	int other = 1 - me, rounds = ring->handoffs / 2;
 
-	/* The first one has it first. */
+	/* Helper 0 acquires first. */
 	while (me == 1 && atomic_load(&ring->had[other]) < 1)
 		;
 	for (int i = 0; i < rounds; i++) {
@@ -254,11 +253,11 @@ static void help(void *number)
 	}
 }
 
-static pid_t helpers[MOST];
+static pid_t helpers[MAX_HELPERS];
 
 static void end_helpers(void)
 {
-	for (int i = 0; i < MOST; i++) {
+	for (int i = 0; i < MAX_HELPERS; i++) {
 		finish(helpers[i]);
 		helpers[i] = 0;
 	}
@@ -279,7 +278,7 @@ static int start_helpers(int count)
 	return 0;
 }
 
-/* Has `taking` helpers work with a rival; for `work` ns, or until they have done their hand-overs. */
+/* Makes `taking` helpers use a rival for `work` ns, or until their hand-overs are done. */
 static int run(int rival, int taking, int64_t work)
 {
 	atomic_store(&ring->rival, rival);
@@ -311,7 +310,7 @@ static int run(int rival, int taking, int64_t work)
 
 /* --- contended --------------------------------------------------------------------------------------------------- */
 
-/* Returns the time of `rounds` acquisitions by any helper; prints the least share and the changes of owner. */
+/* Returns the ns of `rounds` acquisitions by all helpers; prints the smallest share and the rate of owner changes. */
 static int64_t contended(const char *bench, int rival, int taking, int64_t work, long rounds)
 {
 	uint64_t least = UINT64_MAX;
@@ -323,9 +322,9 @@ static int64_t contended(const char *bench, int rival, int taking, int64_t work,
 	for (int i = 0; i < taking; i++)
 		least = ring->each[i].count < least ? ring->each[i].count : least;
 	snprintf(what, sizeof(what), taking == 2 ? "%s: lesser share" : "%s: of an even share", RIVALS[rival].name);
-	tell_figure(bench, what, (double)least * (taking == 2 ? 1 : taking) / (double)ring->total);
+	print_figure(bench, what, (double)least * (taking == 2 ? 1 : taking) / (double)ring->total);
 	snprintf(what, sizeof(what), "%s: changes", RIVALS[rival].name);
-	tell_figure(bench, what, (double)ring->changes / (double)ring->begin * 1e9);
+	print_figure(bench, what, (double)ring->changes / (double)ring->begin * 1e9);
 	return (int64_t)((double)ring->begin * (double)rounds / (double)ring->total);
 }
 
@@ -336,10 +335,10 @@ CONTENDED(two_normal, NORMAL, "contended", 2, WORK_OF_TWO)
 CONTENDED(two_robust, ROBUST, "contended", 2, WORK_OF_TWO)
 CONTENDED(two_semaphore, SEMAPHORE, "contended", 2, WORK_OF_TWO)
 CONTENDED(two_boost, BOOST, "contended", 2, WORK_OF_TWO)
-CONTENDED(many_ours, OURS, "crowded", MOST, WORK_OF_MANY)
+CONTENDED(many_ours, OURS, "crowded", MAX_HELPERS, WORK_OF_MANY)
 CONTENDED(few_ours, OURS, "crowded, two", 2, WORK_OF_MANY)
-CONTENDED(many_robust, ROBUST, "crowded", MOST, WORK_OF_MANY)
-CONTENDED(many_normal, NORMAL, "crowded", MOST, WORK_OF_MANY)
+CONTENDED(many_robust, ROBUST, "crowded", MAX_HELPERS, WORK_OF_MANY)
+CONTENDED(many_normal, NORMAL, "crowded", MAX_HELPERS, WORK_OF_MANY)
 
 int bench_contended(int pairs)
 {
@@ -351,7 +350,7 @@ int bench_contended(int pairs)
 	int result = start_helpers(2);
 
 	if (!result)
-		result = measure("contended", two, boost_size() ? 5 : 4, pairs, TOLD);
+		result = measure("contended", two, boost_size() ? 5 : 4, pairs, SCALED_ROUNDS);
 	end_helpers();
 	return result;
 }
@@ -362,15 +361,15 @@ int bench_crowded(int pairs)
 				   {"shmkit, 2 processes", few_ours},
 				   {"pthread, 64 processes", many_normal},
 				   {"pthread robust, 64 processes", many_robust}};
-	int result = start_helpers(MOST);
+	int result = start_helpers(MAX_HELPERS);
 
 	if (!result)
-		result = measure("crowded", many, sizeof(many) / sizeof(*many), pairs, TOLD);
+		result = measure("crowded", many, sizeof(many) / sizeof(*many), pairs, SCALED_ROUNDS);
 	end_helpers();
 	return result;
 }
 
-/* --- handed over ------------------------------------------------------------------------------------------------- */
+/* --- hand-over --------------------------------------------------------------------------------------------------- */
 
 static int by_size(const void *a, const void *b)
 {
@@ -379,26 +378,26 @@ static int by_size(const void *a, const void *b)
 	return (left > right) - (left < right);
 }
 
-/* Returns the median of as many hand-overs, `rounds` times. */
+/* Returns the median ns of `handoffs` hand-overs, multiplied by `rounds`. */
 static int64_t handed(int rival, int64_t pause, int handoffs, long rounds)
 {
 	ring->handoffs = handoffs;
 	ring->pause = pause;
 	if (run(rival, 2, 0))
 		return -1;
-	/* The first one was no hand-over. */
+	/* The first acquisition was no hand-over. */
 	qsort(ring->took + 1, (size_t)handoffs - 1, sizeof(*ring->took), by_size);
-	if (rival == OURS && pause == LOOKING)
-		tell_figure("handoff", RIVALS[rival].name, (double)ring->took[handoffs / 2] / 1e9);
+	if (rival == OURS && pause == SPINNING)
+		print_figure("handoff", RIVALS[rival].name, (double)ring->took[handoffs / 2] / 1e9);
 	return ring->took[handoffs / 2] * rounds;
 }
 
 #define HANDED(NAME, RIVAL, PAUSE, COUNT) TURN_BY(NAME, handed(RIVAL, PAUSE, COUNT, rounds))
 
-HANDED(running_ours, OURS, LOOKING, HANDOFFS)
-HANDED(running_normal, NORMAL, LOOKING, HANDOFFS)
-HANDED(running_robust, ROBUST, LOOKING, HANDOFFS)
-HANDED(running_flag, FLAG, LOOKING, HANDOFFS)
+HANDED(running_ours, OURS, SPINNING, HANDOFFS)
+HANDED(running_normal, NORMAL, SPINNING, HANDOFFS)
+HANDED(running_robust, ROBUST, SPINNING, HANDOFFS)
+HANDED(running_flag, FLAG, SPINNING, HANDOFFS)
 HANDED(asleep_ours, OURS, ASLEEP, HANDOFFS / 50)
 HANDED(asleep_futex, FUTEX, ASLEEP, HANDOFFS / 50)
 HANDED(asleep_futex_for, FUTEX_FOR, ASLEEP, HANDOFFS / 50)
@@ -407,7 +406,7 @@ HANDED(asleep_robust, ROBUST, ASLEEP, HANDOFFS / 50)
 int bench_handoff(int pairs)
 {
 	struct contender running[] = {{"shmkit", running_ours},
-				      {"looks for ever", running_flag},
+				      {"spins forever", running_flag},
 				      {"pthread", running_normal},
 				      {"pthread robust", running_robust}};
 	struct contender asleep[] = {{"shmkit", asleep_ours},

@@ -1,5 +1,5 @@
 /*
- * Once flags from C, beside their peers: the cost of finding that the work is done.
+ * Compares once flags from C with their peers: the cost of finding that the work is done.
  *
  *   once PAIRS [BENCH...]      prints the samples of each bench as lines of JSON (pairs.h)
  */
@@ -10,9 +10,9 @@
 
 static shmkit_once *once;
 static shmkit_lock *lock;
-/* What the lock guards in place of a once flag. */
+/* The flag that the lock guards. */
 static volatile int flag = 1;
-/* The peer for threads: it does not work between processes. */
+/* The peer, which works only between threads. */
 static pthread_once_t threads = PTHREAD_ONCE_INIT;
 
 static void nothing(void)

@@ -1,4 +1,4 @@
-"""Once beside its peers: what it costs to find that it is done, from C and from Python."""
+"""Compare Once with its peers: the cost of finding that the work is done, from C and from Python."""
 
 import itertools
 import multiprocessing
@@ -7,8 +7,8 @@ import time
 import pairs
 import shmkit
 
-DONE = "C: to find that it is done"
-PYTHON = "Python: to find that it is done"
+DONE = "C: find that the work is done"
+PYTHON = "Python: find that the work is done"
 
 COMPARISONS = [
     pairs.Comparison("once done", "shmkit begin", "pthread_once", None, DONE),
@@ -19,11 +19,11 @@ COMPARISONS = [
 
 
 def nothing():
-    """Do nothing, once."""
+    """Do nothing; this is the work of the Once."""
 
 
 def call(once):
-    """Make a contender that has it called."""
+    """Return a contender that calls Once.call()."""
 
     def turn(rounds):
         each = itertools.repeat(None, rounds)
@@ -36,7 +36,7 @@ def call(once):
 
 
 def look(value):
-    """Make a contender that looks at a flag under its lock."""
+    """Return a contender that reads a flag under its lock."""
 
     def turn(rounds):
         each = itertools.repeat(None, rounds)
@@ -51,7 +51,7 @@ def look(value):
 
 
 def bench(count, samples):
-    """Measure what is done already."""
+    """Measure a Once whose work is done."""
     once, value = shmkit.Once(), multiprocessing.Value("b", 1)
     once.call(nothing)
     samples.measure("python once", {"shmkit call": call(once), "a Value under its lock": look(value)}, count)

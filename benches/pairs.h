@@ -1,17 +1,17 @@
 /*
- * What the bench programs share: the measuring, the processes that help, and `main`.
+ * Shared by the bench programs: measuring, helper processes, and `main`.
  *
- * Contenders take turns, so that a disturbance of one disturbs the others as much.
+ * Contenders take turns, so that a disturbance affects all of them alike.
  *
  *   sample:  A B C  B C A  C A B ...   turns of about TURN each, until every contender has had SAMPLE
- *   output:  one line of JSON for each sample: the seconds that one round took, by contender;
- *            one for each figure of another kind: a share, a rate
+ *   output:  one line of JSON for each sample: the seconds of one round, by contender;
+ *            one line for each other figure: a share, a rate
  *
- * A rest comes before each turn. On a busy machine no contender pays for the time that the turn before it used up, and
- * other processes finish their part of a turn outside of any turn.
+ * A rest precedes each turn. It separates a contender from the processor time that the previous turn used, and lets
+ * helpers finish their part of a turn outside the measured time.
  *
- * SIGINT, SIGTERM and SIGHUP are checked only between turns, when nothing is left behind. A bench makes what it needs
- * before `measure` and removes it afterwards.
+ * SIGINT, SIGTERM and SIGHUP are checked only between turns, so that a bench can clean up. A bench creates its objects
+ * before `measure` and removes them afterwards.
  */
 
 #ifndef PAIRS_H
@@ -34,14 +34,14 @@
 
 enum { CONTENDERS = 16 };
 
-/* The length of a turn in ns: long enough that cold caches and reading the clock do not count. */
+/* The length of a turn in ns: cold caches and the clock are negligible in it. */
 static const int64_t TURN = 2000000;
 /* The rest before a turn, in ns. */
 static const long REST = 500000;
 /* The time of each contender in a sample, in ns. */
 static const int64_t SAMPLE = 10000000;
 
-/* Works for a number of rounds and returns the ns they took, without cleaning up. */
+/* Runs a number of rounds and returns their ns, without the clean-up. */
 typedef int64_t turn_function(long rounds);
 
 struct contender {
@@ -68,7 +68,7 @@ static inline sigset_t stop_signals(void)
 	return set;
 }
 
-/* Keeps the signals that end programs until `stopped` looks. */
+/* Blocks the stop signals; `stopped` checks for them. */
 static inline void hold_signals(void)
 {
 	sigset_t set = stop_signals();
@@ -76,7 +76,7 @@ static inline void hold_signals(void)
 	sigprocmask(SIG_BLOCK, &set, NULL);
 }
 
-/* Says whether a signal asks the program to end. */
+/* Returns whether a stop signal is pending. */
 static inline int stopped(void)
 {
 	sigset_t pending, wanted = stop_signals();
@@ -90,20 +90,20 @@ static inline int stopped(void)
 
 /* --- failures ---------------------------------------------------------------------------------------------------- */
 
-/* Prints what failed and why; the caller then removes what it made and ends the program. */
+/* Prints what failed and why; the caller then cleans up and ends the program. */
 static inline void complain(const char *what, const char *why)
 {
 	fprintf(stderr, "%s: %s\n", what, why);
 }
 
-/* Complains of a system call that failed; returns -1. */
+/* Prints the error of a failed system call; returns -1. */
 static inline int bad(const char *what)
 {
 	complain(what, strerror(errno));
 	return -1;
 }
 
-/* Complains of a call of shmkit that failed; returns -1. */
+/* Prints the error of a failed shmkit call; returns -1. */
 static inline int refused(const char *what)
 {
 	const char *why = "";
@@ -115,7 +115,7 @@ static inline int refused(const char *what)
 
 /* --- processes --------------------------------------------------------------------------------------------------- */
 
-/* The processors that this program may use. The first call, which must come before `bind_to` in any process, asks. */
+/* Returns the processors that this program may use. The first call must precede any `bind_to`. */
 static inline const cpu_set_t *processors(void)
 {
 	static cpu_set_t all;
@@ -126,7 +126,7 @@ static inline const cpu_set_t *processors(void)
 	return &all;
 }
 
-/* Binds this process to one of the processors. */
+/* Binds this process to one of the processors, by its index. */
 static inline void bind_to(int processor)
 {
 	cpu_set_t one;
@@ -152,8 +152,8 @@ static inline void *shared_memory(size_t size, int flags)
 }
 
 /*
- * Forks a helper. It is killed when this process ends, and after so many seconds unless that is 0. Returns 0 in the
- * helper, its pid in this process, or -1.
+ * Forks a helper. It is killed when this process ends, and after `seconds` seconds unless that is 0. Returns 0 in the
+ * helper, the helper's pid in this process, or -1.
  */
 static inline pid_t fork_helper(unsigned seconds)
 {
@@ -168,7 +168,7 @@ static inline pid_t fork_helper(unsigned seconds)
 	return 0;
 }
 
-/* Kills a helper, if there is one, and waits for its end. */
+/* Kills a helper, unless `child` is 0 or negative, and waits for its end. */
 static inline void finish(pid_t child)
 {
 	if (child > 0) {
@@ -180,7 +180,7 @@ static inline void finish(pid_t child)
 /* --- output ------------------------------------------------------------------------------------------------------ */
 
 /* Prints one sample. */
-static inline void tell(const char *bench, const struct contender *them, int count, int pair, long rounds,
+static inline void print_sample(const char *bench, const struct contender *them, int count, int pair, long rounds,
 			const double *seconds)
 {
 	printf("{\"bench\": \"%s\", \"pair\": %d, \"rounds\": %ld, \"seconds\": {", bench, pair, rounds);
@@ -191,13 +191,13 @@ static inline void tell(const char *bench, const struct contender *them, int cou
 }
 
 /* Prints one sample of a figure that is not the time of a round. */
-static inline void tell_figure(const char *bench, const char *name, double value)
+static inline void print_figure(const char *bench, const char *name, double value)
 {
 	printf("{\"bench\": \"%s\", \"figures\": {\"%s\": %.12g}}\n", bench, name, value);
 	fflush(stdout);
 }
 
-/* Prints why a bench cannot be run here. */
+/* Prints why a bench cannot run here. */
 static inline void skip(const char *bench, const char *why)
 {
 	printf("{\"bench\": \"%s\", \"skipped\": \"%s\"}\n", bench, why);
@@ -207,8 +207,8 @@ static inline void skip(const char *bench, const char *why)
 /* --- measuring --------------------------------------------------------------------------------------------------- */
 
 /*
- * Makes a turn of an expression that is evaluated in each round; it is nonzero on failure. `i` is the number of the
- * round.
+ * Defines a turn that evaluates an expression in each round. The expression is nonzero on failure; `i` is the number
+ * of the round.
  */
 #define TURN_OF(NAME, ROUND)                                                                                           \
 	static int64_t NAME(long rounds)                                                                                   \
@@ -225,7 +225,7 @@ static inline void skip(const char *bench, const char *why)
 		return -1;                                                                                                     \
 	}
 
-/* Makes a turn of an expression that returns the ns that all `rounds` took, or a negative number on failure. */
+/* Defines a turn from an expression that yields the ns of all `rounds`, or a negative number on failure. */
 #define TURN_BY(NAME, TOOK)                                                                                            \
 	static int64_t NAME(long rounds)                                                                                   \
 	{                                                                                                                  \
@@ -242,14 +242,14 @@ static inline int64_t rest_and(turn_function *turn, long rounds)
 }
 
 /*
- * Measures `count` contenders in `pairs` samples and prints them. With `rounds` 0 it finds out how many rounds fill a
- * turn. A turn that fails returns a negative number. Returns 0, or -1 if a turn failed or a signal came.
+ * Measures `count` contenders in `pairs` samples and prints them. With `rounds` 0 it determines how many rounds fill a
+ * turn. Returns 0, or -1 if a turn failed (returned a negative number) or a stop signal is pending.
  */
 static inline int measure(const char *bench, const struct contender *them, int count, int pairs, long rounds)
 {
 	int64_t least = 0;
 
-	/* The first turns warm up and show how long a round takes. */
+	/* The first turns warm up and determine the length of a round. */
 	for (long tried = rounds ? rounds : 1;; tried *= 2) {
 		int64_t shortest = INT64_MAX;
 
@@ -273,13 +273,13 @@ static inline int measure(const char *bench, const struct contender *them, int c
 
 		do {
 			for (int i = 0; i < count; i++) {
-				/* Each contender comes first as often as the others. */
-				int who = (int)((i + turns + pair) % count);
-				int64_t took = rest_and(them[who].turn, rounds);
+				/* Each contender is first equally often. */
+				int index = (int)((i + turns + pair) % count);
+				int64_t took = rest_and(them[index].turn, rounds);
 
 				if (took < 0)
 					return -1;
-				total[who] += took;
+				total[index] += took;
 			}
 			turns++;
 			if (stopped())
@@ -287,7 +287,7 @@ static inline int measure(const char *bench, const struct contender *them, int c
 		} while (turns * least < SAMPLE);
 		for (int i = 0; i < count; i++)
 			seconds[i] = (double)total[i] / 1e9 / (double)turns / (double)rounds;
-		tell(bench, them, count, pair, turns * rounds, seconds);
+		print_sample(bench, them, count, pair, turns * rounds, seconds);
 	}
 	return 0;
 }
@@ -297,7 +297,7 @@ static inline int measure(const char *bench, const struct contender *them, int c
 struct bench {
 	const char *name;
 	int (*run)(int pairs);
-	/* On a machine with fewer processors the bench is skipped. */
+	/* The bench is skipped on a machine with fewer processors. */
 	int processors;
 };
 
@@ -309,7 +309,7 @@ static inline int wants(int argc, char **argv, const char *bench)
 	return argc == 2;
 }
 
-/* The whole of a program's `main`: calls `prepare` and runs the benches that the arguments name, or all. */
+/* Implements `main`: calls `prepare` and runs the benches that the arguments name, or all. */
 static inline int bench_main(int argc, char **argv, const struct bench *benches, size_t count, int (*prepare)(void))
 {
 	int pairs = argc > 1 ? atoi(argv[1]) : 0;

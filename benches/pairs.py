@@ -1,11 +1,11 @@
-"""Speed by comparison: contenders take turns, and what counts is the ratio of each pair of samples.
+"""Compare speeds: contenders take turns, and the result is the ratio of each pair of samples.
 
-A machine is never quiet. A disturbance of one contender also disturbs its neighbour, so the ratio of two neighbours is
-more telling than two times. The tables show the median of the ratios, with an interval that holds the true median in at
-least 95 of 100 runs, whatever the distribution: the order statistics that the binomial law gives.
+A disturbance of the machine affects neighbouring samples alike, so their ratio varies less than their times. The tables
+show the median of the ratios and an interval of order statistics. By the binomial distribution the interval contains
+the true median in at least 95 of 100 runs, for every distribution of the ratios.
 
-A rest comes before each turn. On a busy machine no contender pays for the time that the turn before it used up, and
-other processes finish their part of a turn outside of any turn. benches/pairs.h does the same in C.
+A rest precedes each turn. It separates a contender from the processor time that the previous turn used, and lets
+helpers finish their part of a turn outside the measured time. benches/pairs.h does the same in C.
 """
 
 import argparse
@@ -30,17 +30,17 @@ import shmkit
 from rich.console import Console
 from rich.table import Table
 
-LEAST_PAIRS = 15
+MIN_PAIRS = 15
 CONFIDENCE = 0.95
-# Seconds: the length of a turn, the rest before it, and what each contender gets in a sample.
+# Seconds: the length of a turn, the rest before it, and the time of each contender in a sample.
 TURN = 2e-3
 REST = 0.5e-3
 SAMPLE = 10e-3
-# They wait until a turn has tidied up.
+# These signals are handled only between turns.
 STOP = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
-# What a program names, with its process number.
+# The prefix of every name that a bench creates; the process id follows.
 PREFIX = "shmkit-bench-"
-# The benches of each program: what `make bench BENCH='--only NAME'` knows.
+# The benches of each program, for `make bench BENCH='--only NAME'`.
 BENCHES = {
     "segments": ("create", "attach", "populate", "handover", "python create", "python attach", "python handover"),
     "locks": (
@@ -56,7 +56,7 @@ BENCHES = {
     "events": ("event alone", "event running", "event asleep", "python event", "python event alone"),
     "semaphores": ("semaphore alone", "semaphore turns", "python semaphore", "python semaphore turns"),
     "queues": (
-        *("queue single", "queue batch", "queue large", "queue read", "queue two to two", "queue crowd"),
+        *("queue single", "queue batch", "queue large", "queue read", "queue two to two", "queue crowded"),
         *("queue running", "queue asleep", "queue faults", "queue content"),
         *("python queue bytes", "python queue batch", "python queue object", "python queue objects"),
         *("python queue array", "python queue trip"),
@@ -67,7 +67,7 @@ BENCHES = {
 
 @dataclass
 class Comparison:
-    """Two contenders of a bench, and the ratio that is wanted: none where it is only of interest."""
+    """Two contenders of a bench, and the target of their ratio; None for a ratio without a target."""
 
     bench: str
     ours: str
@@ -78,9 +78,9 @@ class Comparison:
 
 @dataclass
 class Figure:
-    """A figure that is no comparison: a share, a rate, a time that has a limit of its own; a target may be wanted.
+    """A figure that is no comparison: a share, a rate, or a time with a limit of its own. The target may be None.
 
-    worst: what counts is the largest value, not the median. least: the target is the least that will do.
+    worst: judge the largest value, not the median. least: the target is a lower bound.
     """
 
     bench: str
@@ -94,7 +94,7 @@ class Figure:
 
 @dataclass
 class Samples:
-    """What each contender of each bench took for one round, in seconds, sample by sample; and other figures."""
+    """The seconds of one round, by bench, contender and sample; the other figures; and the notes."""
 
     seconds: dict = field(default_factory=dict)
     figures: dict = field(default_factory=dict)
@@ -117,9 +117,9 @@ class Samples:
 
 
 def interval(values, confidence=CONFIDENCE):
-    """Return the order statistics between which the median lies, whatever the distribution.
+    """Return the order statistics that enclose the median, for every distribution.
 
-    Of n values the median lies below the k-th smallest with the probability that fewer than k of n coins show heads.
+    The median lies below the k-th smallest of n values with the probability of fewer than k heads in n coin tosses.
     """
     values = sorted(values)
     count = len(values)
@@ -135,26 +135,26 @@ def interval(values, confidence=CONFIDENCE):
 
 @contextlib.contextmanager
 def held():
-    """Keep the signals that end programs until the block ends; yield the list of those that have come.
+    """Postpone the stop signals until the block ends; yield the list of those that arrived.
 
-    Handlers and no mask: the kernel gives a signal that this thread blocks to another one, such as NumPy has.
+    This installs handlers, not a mask: the kernel delivers a masked signal to another thread, for example of NumPy.
     """
-    came = []
-    before = {number: signal.signal(number, lambda number, frame: came.append(number)) for number in STOP}
+    arrived = []
+    before = {number: signal.signal(number, lambda number, frame: arrived.append(number)) for number in STOP}
     try:
-        yield came
+        yield arrived
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)
-        if came:
+        if arrived:
             raise KeyboardInterrupt
 
 
 def measure(contenders, pairs, rounds=None):
     """Yield `pairs` samples of contenders that take turns: each a dict of name to the seconds of one round.
 
-    contenders: a dict of name to a function of the number of rounds that returns the seconds they took. rounds: how
-    many make a turn; None finds out. Signals end it between turns.
+    contenders: a dict of name to a function that takes the number of rounds and returns their seconds. rounds: the
+    number of rounds in a turn; None determines it. Stop signals end the measurement between turns.
     """
     names = list(contenders)
     each = rounds or 1
@@ -166,7 +166,7 @@ def measure(contenders, pairs, rounds=None):
     gc.collect()
     gc.disable()
     try:
-        with held() as came:
+        with held() as arrived:
             while True:
                 shortest = min(turn(name) for name in names)
                 if rounds or shortest >= TURN:
@@ -176,12 +176,12 @@ def measure(contenders, pairs, rounds=None):
                 total = dict.fromkeys(names, 0.0)
                 turns = 0
                 while turns * shortest < SAMPLE:
-                    # Each comes first as often as the others.
+                    # Each contender is first equally often.
                     first = (turns + pair) % len(names)
                     for name in names[first:] + names[:first]:
                         total[name] += turn(name)
                     turns += 1
-                    if came:
+                    if arrived:
                         return
                 yield {name: seconds / turns / each for name, seconds in total.items()}
     finally:
@@ -189,7 +189,7 @@ def measure(contenders, pairs, rounds=None):
 
 
 def repeat(once):
-    """Make a contender for `measure` of a function that does one round."""
+    """Return a contender for `measure` from a function that runs one round."""
 
     def turn(rounds):
         each = range(rounds)
@@ -202,7 +202,7 @@ def repeat(once):
 
 
 def acquire_release(lock):
-    """Make a contender that acquires and releases."""
+    """Return a contender that acquires and releases."""
 
     def turn(rounds):
         each = itertools.repeat(None, rounds)
@@ -216,7 +216,7 @@ def acquire_release(lock):
 
 
 def enter_exit(lock):
-    """Make a contender that enters a block with the lock and leaves it."""
+    """Return a contender that enters and leaves a `with` block of the lock."""
 
     def turn(rounds):
         each = itertools.repeat(None, rounds)
@@ -248,33 +248,33 @@ def helpers():
 
 
 def run_c(program, names, count, samples, other=None):
-    """Run a C program for these benches and read its samples; `other` is called with lines of its own."""
+    """Run a C program for these benches and read its samples; `other` is called with all other lines."""
     child = subprocess.Popen([program, str(count), *names], stdout=subprocess.PIPE, text=True)
     code = None
     try:
         for line in child.stdout:
-            said = json.loads(line)
-            if "seconds" in said:
-                samples.add(said["bench"], said["seconds"])
-            elif "figures" in said:
-                samples.add_figure(said["bench"], said["figures"])
-            elif "skipped" in said:
-                samples.notes.append(f"{said['bench']} was left out: {said['skipped']}.")
+            record = json.loads(line)
+            if "seconds" in record:
+                samples.add(record["bench"], record["seconds"])
+            elif "figures" in record:
+                samples.add_figure(record["bench"], record["figures"])
+            elif "skipped" in record:
+                samples.notes.append(f"{record['bench']} was skipped: {record['skipped']}.")
             elif other:
-                other(said)
+                other(record)
         code = child.wait()
     finally:
         if code is None:
-            # It ends after its turn.
+            # The program ends after its turn.
             child.terminate()
             child.wait()
         sweep(child.pid)
     if code:
-        samples.notes.append(f"{program} ended with {code}: its figures are not complete.")
+        samples.notes.append(f"{program} exited with {code}: its figures are incomplete.")
 
 
 def sweep(pid):
-    """Remove what a run that was killed has left."""
+    """Remove the segments that a killed run left."""
     for name in shmkit.SharedMemory.names("/dev/shm"):
         if name == f"{PREFIX}{pid}" or name.startswith(f"{PREFIX}{pid}-"):
             with contextlib.suppress(FileNotFoundError):
@@ -282,7 +282,7 @@ def sweep(pid):
 
 
 def machine():
-    """Return what the figures depend on, as a dict of words for people."""
+    """Return the facts that the figures depend on, as a dict of strings."""
 
     def read(path):
         try:
@@ -321,10 +321,7 @@ def shown(seconds):
 
 
 def judgement(value, low, high, target, least=False):
-    """Return the results of comparing a value with its target: whether it reached it, and the same in words.
-
-    The words also say whether the interval leaves a doubt.
-    """
+    """Return whether a value reached its target, and a verdict; it is in doubt if the interval contains the target."""
     if target is None:
         return {"target": None, "reached": None, "verdict": ""}
     reached = value >= target if least else value <= target
@@ -333,7 +330,7 @@ def judgement(value, low, high, target, least=False):
 
 
 def compare(comparisons, samples):
-    """Return one dict for each comparison whose samples are there."""
+    """Return one dict for each comparison that has samples."""
     results = []
     for comparison in comparisons:
         them = samples.seconds.get(comparison.bench, {})
@@ -359,7 +356,7 @@ def compare(comparisons, samples):
 
 
 def figures(wanted, samples):
-    """Return one dict for each figure whose values are there."""
+    """Return one dict for each figure that has values."""
     results = []
     for figure in wanted:
         values = samples.figures.get(figure.bench, {}).get(figure.name)
@@ -375,7 +372,7 @@ def figures(wanted, samples):
                 "unit": figure.unit,
                 "how": f"worst of {len(values)}"
                 if figure.worst
-                else f"[{said(low, figure.unit)}, {said(high, figure.unit)}]",
+                else f"[{with_unit(low, figure.unit)}, {with_unit(high, figure.unit)}]",
                 "value": value,
                 "low": low,
                 "high": high,
@@ -386,8 +383,8 @@ def figures(wanted, samples):
     return results
 
 
-def said(value, unit):
-    """Return a figure with its unit: of a share (%) and of seconds (s) the value is the plain one."""
+def with_unit(value, unit):
+    """Return a figure with its unit; a share (%) is a fraction, and a time (s) is in seconds."""
     if unit == "s":
         return shown(value)
     if unit == "%":
@@ -396,7 +393,7 @@ def said(value, unit):
 
 
 def rows(caption, names, numbers, results, cells):
-    """Return results as a table for people: a section for each name, and the cells that `cells` makes of a result."""
+    """Return a table of results, with a section for each name; `cells` returns the cells of a result."""
     made = Table(caption=caption)
     for name in names:
         made.add_column(name, overflow="fold")
@@ -413,23 +410,23 @@ def rows(caption, names, numbers, results, cells):
 
 
 def figure_table(results):
-    """Return figures as a table for people."""
+    """Return a table of figures."""
 
     def cells(result):
         sign = ">=" if result["least"] else "<="
         return (
             result["ours"],
-            said(result["value"], result["unit"]),
+            with_unit(result["value"], result["unit"]),
             result["how"].replace("[", "\\["),
-            "" if result["target"] is None else f"{sign} {said(result['target'], result['unit'])}",
+            "" if result["target"] is None else f"{sign} {with_unit(result['target'], result['unit'])}",
         )
 
-    caption = "medians, and [ ] which holds them with 95 % confidence; or the worst"
-    return rows(caption, ("what", "of"), ("figure", "how sure", "target"), results, cells)
+    caption = "medians with [95 % confidence interval], or the worst value"
+    return rows(caption, ("what", "of"), ("figure", "interval", "target"), results, cells)
 
 
 def table(results, pairs):
-    """Return the results as a table for people."""
+    """Return a table of comparisons."""
 
     def cells(result):
         return (
@@ -441,24 +438,24 @@ def table(results, pairs):
             "" if result["target"] is None else f"<= {result['target']:g}",
         )
 
-    caption = f"medians of {pairs} interleaved pairs; [ ] holds the median ratio with 95 % confidence"
+    caption = f"medians of {pairs} interleaved pairs, with [95 % confidence interval of the median ratio]"
     numbers = ("ours takes", "peer takes", "ratio", "target")
     return rows(caption, ("what", "ours", "peer"), numbers, results, cells)
 
 
 def arguments(description):
-    """Return the parser that every program has."""
+    """Return the argument parser that all programs share."""
     names = [name for noun in BENCHES.values() for name in noun]
     parser = argparse.ArgumentParser(description=description)
-    parser.add_argument("--pairs", type=int, default=25, help=f"how many, at least {LEAST_PAIRS} (default 25)")
+    parser.add_argument("--pairs", type=int, default=25, help=f"number of pairs, at least {MIN_PAIRS} (default 25)")
     parser.add_argument("--only", action="append", metavar="NAME", choices=names, help=", ".join(names))
-    parser.add_argument("--json", metavar="FILE", type=pathlib.Path, help="where the raw figures go, as FILE-noun")
+    parser.add_argument("--json", metavar="FILE", type=pathlib.Path, help="the raw figures go to FILE-noun")
     parser.add_argument("--program", type=pathlib.Path, help="the C program; without it only Python is measured")
     return parser
 
 
 def report(comparisons, samples, given, title, wanted=()):
-    """Print the machine, the tables and the notes, and write the raw figures where they are wanted."""
+    """Print the machine, the tables and the notes; write the raw figures if --json was given."""
     console = Console(width=None if Console().is_terminal else 150, highlight=False)
     facts = machine()
     results = compare(comparisons, samples)
@@ -480,14 +477,15 @@ def report(comparisons, samples, given, title, wanted=()):
 
 
 def main(description, noun, *, from_python, comparisons, wanted=(), from_c=None, other=None):
-    """Measure what is wanted of a noun and print it.
+    """Measure the selected benches of a noun and print the results.
 
-    from_c: a function of program, names and samples that comes before the C program measures, or None. from_python: a
-    dict of name to a function of the number of pairs and the samples. other: as `run_c` takes it, and the samples.
+    Before the C program measures, `from_c` is called with the program, the names and the samples, unless it is None.
+    `from_python` is a dict of name to a function of the number of pairs and the samples. `other` is called with the
+    samples and each line that `run_c` does not handle.
     """
     given = arguments(description).parse_args()
-    if given.pairs < LEAST_PAIRS:
-        raise SystemExit(f"{given.pairs} pairs are too few for an interval that means something: {LEAST_PAIRS} are")
+    if given.pairs < MIN_PAIRS:
+        raise SystemExit(f"--pairs must be at least {MIN_PAIRS} for a confidence interval, not {given.pairs}")
     names = [name for name in BENCHES[noun] if not given.only or name in given.only]
     if not names:
         return
@@ -501,7 +499,7 @@ def main(description, noun, *, from_python, comparisons, wanted=(), from_c=None,
             program = given.program.resolve()
             if from_c:
                 from_c(program, in_c, samples)
-            run_c(program, in_c, given.pairs, samples, other and (lambda said: other(said, samples)))
+            run_c(program, in_c, given.pairs, samples, other and (lambda record: other(record, samples)))
         for name, bench in from_python.items():
             if name in names:
                 bench(given.pairs, samples)

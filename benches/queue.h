@@ -1,16 +1,16 @@
 /*
- * What the benches of queues share: what a rival is, what is done with it, and the processes that do it.
+ * Shared by the benches of queues: the interface of a rival, the loops that use it, and the helper processes.
  *
  *   queue.c            the benches
- *   queue_content.c    much content: what a message costs then, and whether the memory comes back
- *   queue_crew.c       the processes
- *   queue_ours.c       our queue
- *   queue_limits.c     what the hardware and the kernel allow: a ring that spins, one that sleeps, a copy
+ *   queue_content.c    full queues: the cost of a message, and whether the memory is freed
+ *   queue_crew.c       the helper processes
+ *   queue_ours.c       the queue of shmkit
+ *   queue_limits.c     the limits of hardware and kernel: a ring that spins, a ring that sleeps, a copy
  *   queue_rivals.c     Boost.Interprocess (boost.cpp), POSIX message queues, pipes
  *   queue_cloudtoid.c  cloudtoid's algorithm
  *
- * A rival's calls are inlined into the loops below where its file shows them: the limits pay for no call. The others
- * are libraries, and cost a call as they do elsewhere.
+ * The calls of a rival are inlined into the loops below if its file defines them, so the limits include no call. The
+ * other rivals are libraries, which cost a call.
  */
 
 #ifndef QUEUE_H
@@ -22,40 +22,40 @@
 
 enum { SMALL = 64, LARGE = 1 << 20, BATCH = 64, HELPERS = 32 };
 
-/* How many bytes of messages fit into the queues: few enough to stay warm, and enough for four large ones. */
+/* The bytes of messages that fit into the queues: few enough to stay in the cache, enough for four large messages. */
 static const size_t ROOM_FOR_SMALL = 64 << 10;
 static const size_t ROOM_FOR_LARGE = 4 << 20;
 
-/* A kind of queue. Calls return nonzero where they fail; a message that has another size than `size` is a failure. */
+/* A kind of queue. Calls return nonzero on failure; a message of another size than `size` is a failure. */
 struct rival {
 	const char *name;
-	/* So many use it where many would; 0: all. */
+	/* The number of helpers in the benches of many to many; 0: the number of the bench. */
 	int helpers;
-	/* Makes one that forked children share, with room for about so many bytes of messages; NULL says why not. */
+	/* Creates a queue that forked children share, for about `room` bytes of messages; on NULL, `why` is the reason. */
 	void *(*make)(size_t size, size_t room, const char **why);
-	/* Is called in each process before it uses one; may be NULL. */
+	/* Called in each process before its first use of a queue; may be NULL. */
 	int (*join)(void *it);
 	void (*unmake)(void *it);
-	/* Both wait. */
+	/* Both block. */
 	int (*put)(void *it, const void *data, size_t size);
 	int (*get)(void *it, void *buffer, size_t size);
-	/* Messages that lie one after the other, all of the same size. get_many returns how many it got, or -1. */
+	/* Adjacent messages of the same size. get_many returns the number of messages, or -1. */
 	int (*put_many)(void *it, const char *data, size_t size, int count);
-	int (*get_many)(void *it, char *buffer, size_t size, int most);
-	/* Gets one and adds up its words: in place, or in a copy. */
+	int (*get_many)(void *it, char *buffer, size_t size, int max);
+	/* Gets a message and adds up its words, in place or in a copy. */
 	int (*add_up)(void *it, void *buffer, size_t size, uint64_t *sum);
 };
 
-/* What is done with a rival, made of its calls. */
+/* The loops over the calls of a rival. */
 struct work {
 	const struct rival *rival;
-	/* Puts messages that bear the numbers from `first` on; gets so many, and adds their numbers to `sum`. */
+	/* Puts messages numbered from `first`; gets `count` messages and adds their numbers to `sum`. */
 	int (*produce)(void *it, long first, long count);
 	int (*consume)(void *it, long count, uint64_t *sum);
 	int (*produce_many)(void *it, long first, long count);
 	int (*consume_many)(void *it, long count, uint64_t *sum);
 	int (*add_up)(void *it, long count, uint64_t *sum);
-	/* Waits for `pause` ns before it puts, if that is not 0; `took` is then from before each put to after its get. */
+	/* With a pause, waits `pause` ns before each put; `took` then adds up the ns from before a put to after its get. */
 	int (*ask)(void *there, void *back, long rounds, int64_t pause, int64_t *took);
 	int (*answer)(void *there, void *back, long rounds, int64_t pause, int64_t *took);
 };
@@ -65,7 +65,7 @@ extern const struct work RING_WORK, RING_IN_BATCHES_WORK, RING_IN_PLACE_WORK, FU
 	FUTEX_RING_WITH_DEADLINE_WORK, COPY_WORK;
 extern const struct work BOOST_WORK, MQ_WORK, PIPE_WORK, CLOUDTOID_WORK, CLOUDTOID_ASLEEP_WORK;
 
-/* How large messages are in this bench, and what is put and got: BATCH small ones or a large one. */
+/* The size of messages in this bench, and their buffers: BATCH small messages or a large one. */
 extern size_t message_size;
 extern char source[], target[];
 
@@ -84,53 +84,53 @@ static inline uint64_t sum_of(const void *data, size_t size)
 
 #define LOOP static inline __attribute__((always_inline)) int
 
-LOOP produce(const struct rival *who, void *it, long first, long count)
+LOOP produce(const struct rival *rival, void *it, long first, long count)
 {
 	size_t size = message_size;
 
 	for (long i = first; i < first + count; i++) {
 		*(volatile long *)(void *)source = i;
-		if (who->put(it, source, size))
+		if (rival->put(it, source, size))
 			return -1;
 	}
 	return 0;
 }
 
-LOOP consume(const struct rival *who, void *it, long count, uint64_t *sum)
+LOOP consume(const struct rival *rival, void *it, long count, uint64_t *sum)
 {
 	size_t size = message_size;
 
 	for (long i = 0; i < count; i++) {
-		if (who->get(it, target, size))
+		if (rival->get(it, target, size))
 			return -1;
 		*sum += *(volatile uint64_t *)(void *)target;
 	}
 	return 0;
 }
 
-LOOP produce_many(const struct rival *who, void *it, long first, long count)
+LOOP produce_many(const struct rival *rival, void *it, long first, long count)
 {
 	size_t size = message_size;
 
 	for (long done = 0; done < count;) {
-		int most = count - done < BATCH ? (int)(count - done) : BATCH;
+		int max = count - done < BATCH ? (int)(count - done) : BATCH;
 
-		for (int k = 0; k < most; k++)
+		for (int k = 0; k < max; k++)
 			*(volatile long *)(void *)(source + (size_t)k * size) = first + done + k;
-		if (who->put_many(it, source, size, most))
+		if (rival->put_many(it, source, size, max))
 			return -1;
-		done += most;
+		done += max;
 	}
 	return 0;
 }
 
-LOOP consume_many(const struct rival *who, void *it, long count, uint64_t *sum)
+LOOP consume_many(const struct rival *rival, void *it, long count, uint64_t *sum)
 {
 	size_t size = message_size;
 
 	for (long done = 0; done < count;) {
-		int most = count - done < BATCH ? (int)(count - done) : BATCH;
-		int got = who->get_many(it, target, size, most);
+		int max = count - done < BATCH ? (int)(count - done) : BATCH;
+		int got = rival->get_many(it, target, size, max);
 
 		if (got < 0)
 			return -1;
@@ -141,34 +141,34 @@ LOOP consume_many(const struct rival *who, void *it, long count, uint64_t *sum)
 	return 0;
 }
 
-LOOP add_up(const struct rival *who, void *it, long count, uint64_t *sum)
+LOOP add_up(const struct rival *rival, void *it, long count, uint64_t *sum)
 {
 	for (long i = 0; i < count; i++)
-		if (who->add_up(it, target, message_size, sum))
+		if (rival->add_up(it, target, message_size, sum))
 			return -1;
 	return 0;
 }
 
-LOOP say(const struct rival *who, void *it, int64_t pause)
+LOOP post(const struct rival *rival, void *it, int64_t pause)
 {
 	if (pause) {
 		for (int64_t begin = now(); now() - begin < pause;)
 			;
 		*(volatile int64_t *)(void *)source = now();
 	}
-	return who->put(it, source, message_size);
+	return rival->put(it, source, message_size);
 }
 
-LOOP hear(const struct rival *who, void *it, int64_t pause, int64_t *took)
+LOOP await(const struct rival *rival, void *it, int64_t pause, int64_t *took)
 {
-	int failed = who->get(it, target, message_size);
+	int failed = rival->get(it, target, message_size);
 
 	if (pause)
 		*took += now() - *(volatile int64_t *)(void *)target;
 	return failed;
 }
 
-/* Makes the work of a rival; it sees the rival's calls. */
+/* Defines the loops of a rival, into which the compiler inlines the rival's calls. */
 #define WORK(NAME, RIVAL)                                                                                              \
 	static int NAME##_produce(void *it, long first, long count)                                                        \
 	{                                                                                                                  \
@@ -193,14 +193,14 @@ LOOP hear(const struct rival *who, void *it, int64_t pause, int64_t *took)
 	static int NAME##_ask(void *there, void *back, long rounds, int64_t pause, int64_t *took)                          \
 	{                                                                                                                  \
 		for (long i = 0; i < rounds; i++)                                                                              \
-			if (say(&RIVAL, there, pause) || hear(&RIVAL, back, pause, took))                                          \
+			if (post(&RIVAL, there, pause) || await(&RIVAL, back, pause, took))                                          \
 				return -1;                                                                                             \
 		return 0;                                                                                                      \
 	}                                                                                                                  \
 	static int NAME##_answer(void *there, void *back, long rounds, int64_t pause, int64_t *took)                       \
 	{                                                                                                                  \
 		for (long i = 0; i < rounds; i++)                                                                              \
-			if (hear(&RIVAL, there, pause, took) || say(&RIVAL, back, pause))                                          \
+			if (await(&RIVAL, there, pause, took) || post(&RIVAL, back, pause))                                          \
 				return -1;                                                                                             \
 		return 0;                                                                                                      \
 	}                                                                                                                  \
@@ -215,17 +215,17 @@ LOOP hear(const struct rival *who, void *it, int64_t pause, int64_t *took)
 
 /* --- queue_crew.c ------------------------------------------------------------------------------------------------ */
 
-/* What the processes of a contender share. */
-struct crew {
-	/* A turn has a number: it is called, its helpers are there, it begins, so many have done their part. */
+/* State that the processes of a contender share. */
+struct turn_state {
+	/* The called turn; the number of ready helpers; the begun turn; the number of helpers that are done. */
 	_Alignas(64) atomic_uint called, there, begun, done;
 	long rounds;
-	/* Producers without a number of messages stop. */
+	/* Set when producers without a fixed number of messages must stop. */
 	_Alignas(64) atomic_int stop;
-	/* How many have been put and got, in benches that need it. */
+	/* The numbers of messages put and got, in benches that need them. */
 	_Alignas(64) atomic_long put;
 	_Alignas(64) atomic_long got;
-	/* What each helper reports of its turn. */
+	/* The report of each helper. */
 	struct {
 		_Alignas(64) uint64_t sum;
 		volatile long count;
@@ -234,38 +234,38 @@ struct crew {
 	} each[HELPERS];
 };
 
-/* A contender: a rival, the processes that use it, and what they do in a turn. */
+/* A contender: a rival, the processes that use it, and their functions in a turn. */
 struct stage {
 	const struct work *work;
-	/* Two where messages come back. */
+	/* Two if messages go both ways. */
 	void *queues[2];
 	int helpers;
-	/* What a helper does, and what this process does meanwhile. */
+	/* The part of a helper, and the part of this process. */
 	int (*help)(const struct stage *stage, int which);
 	int (*act)(const struct stage *stage);
-	/* How many ns a round took when there was one. */
+	/* The ns of a round in the last turn, or 0. */
 	int64_t round;
-	struct crew *crew;
+	struct turn_state *state;
 	pid_t pids[HELPERS];
 };
 
-/* Must be called first; returns 0. */
-int prepare_crews(void);
+/* Must be called before all others; returns 0. */
+int prepare_helpers(void);
 
-/* Forks the helpers of a stage whose queues are made. They are killed when this process ends, however it ends. */
-int start_crew(struct stage *stage);
-void finish_crew(struct stage *stage);
+/* Forks the helpers of a stage whose queues exist. The kernel kills them when this process ends. */
+int start_helpers(struct stage *stage);
+void finish_helpers(struct stage *stage);
 
 /*
- * Takes a turn: returns the ns until this process has done its part, or until all helpers have if there are many; -1
- * where this process failed. A helper that fails ends the program.
+ * Runs a turn. With one helper, returns the ns until this process has done its part; with more, the ns until all
+ * helpers are done. Returns -1 if this process failed. A helper that fails ends the program.
  */
 int64_t take_turn(const struct stage *stage, long rounds);
 
-/* The name that this run may give to something in /dev/shm, for as long as it takes to remove it. */
+/* Returns the name that this run gives to an object in /dev/shm until it removes the name. */
 const char *own_name(void);
 
-/* How much memory our queue has, in bytes; -1 if that is not known. */
+/* Returns the memory of our queue in bytes, or -1 on failure. */
 int64_t memory_of_ours(void *queue);
 
 int bench_content(int pairs);

@@ -1,15 +1,17 @@
 /*
- * The algorithm of cloudtoid's Interprocess, version 3, after its description and its Rust core:
+ * The algorithm of cloudtoid's Interprocess, version 3, written after its description and its Rust core:
  * https://github.com/cloudtoid/interprocess/blob/main/docs/protocol.md
  *
- *   record  | i32 state: 0 unfinished, 1 being read, 2 ready | i32 length | bytes | up to a multiple of 8 |
+ *   record  | i32 state: 0 unfinished, 1 being read, 2 ready | i32 length | bytes | padding to a multiple of 8 |
  *
- * put: enter (count oneself, look at the gate), compare-and-swap the write position, copy, state = 2, exchange the
- * notification and post if there was none, leave. get: swap oneself in as the only reader, claim the record, copy,
- * clear it to zeros, move the read position, swap oneself out. A batch enters once and is got one by one.
+ * put enters: it increments its active count and checks the gate. It moves the write position by compare-and-swap,
+ * copies the message and sets state = 2. It exchanges the notification, posts if there was none, and leaves.
  *
- * Everything that it does while no process has died is here, reading the clock too. What it does ten seconds after a
- * death is not: asking whether the reader lives, and discarding the messages behind an abandoned record.
+ * get stores its id as the only reader by compare-and-swap, then claims the record and copies it. It clears the record
+ * to zeros, moves the read position, and resets the reader. A batch enters once to put; get takes single messages.
+ *
+ * All steps while no process has died are here, including the reading of the clock. The steps ten seconds after a death
+ * are missing: checking whether the reader lives, and discarding the messages behind an abandoned record.
  */
 
 #include "queue.h"
@@ -19,11 +21,11 @@
 #include <stdbool.h>
 #include <sys/mman.h>
 
-enum { MOST_PUBLISHERS = 2048, UNFINISHED = 0, CLAIMED = 1, READY = 2 };
+enum { MAX_PUBLISHERS = 2048, UNFINISHED = 0, CLAIMED = 1, READY = 2 };
 
-/* How often an idle process looks before it yields the processor. */
+/* How often an idle process retries before it yields the processor. */
 static const int TRIES = 100;
-/* How long a reader sleeps at most, and when it asks again whether another one lives. */
+/* The longest sleep of a reader, and the interval of its checks whether another reader lives. */
 static const long SLICE_NS = 5000000;
 static const int64_t RECOVERY_MS = 10000;
 
@@ -34,25 +36,25 @@ struct shared {
 	struct {
 		_Alignas(128) _Atomic int64_t owner;
 		atomic_int active;
-	} publishers[MOST_PUBLISHERS];
-	/* Theirs has a name. */
+	} publishers[MAX_PUBLISHERS];
+	/* The semaphore of the original has a name. */
 	_Alignas(128) sem_t signal;
 	_Alignas(4096) char data[];
 };
 
-/* What each process has of its own. */
+/* The state of each process. */
 struct endpoint {
 	struct shared *shared;
 	size_t capacity;
 	int64_t id, next_check;
 	int slot;
-	/* The unfinished record that a reader has met, and when. */
+	/* The unfinished record that a reader found, and the time. */
 	struct {
 		int64_t started, read, tail;
 	} pending;
 };
 
-/* What an idle process does before the next try. */
+/* Pauses an idle process before its next try. */
 static void rest_after(int tries)
 {
 	if (tries % TRIES == 0)
@@ -94,17 +96,17 @@ static void unmake(void *it)
 	free(end);
 }
 
-/* Draws a number and takes a publisher's place. */
+/* Assigns an id and takes a publisher slot. */
 static int enroll(void *it)
 {
 	struct endpoint *end = it;
 
 	end->id = atomic_fetch_add(&end->shared->participants, 1) + 1;
 	end->next_check = now_ms() + RECOVERY_MS;
-	for (end->slot = 0; end->slot < MOST_PUBLISHERS; end->slot++) {
-		int64_t nobody = 0;
+	for (end->slot = 0; end->slot < MAX_PUBLISHERS; end->slot++) {
+		int64_t unowned = 0;
 
-		if (atomic_compare_exchange_strong(&end->shared->publishers[end->slot].owner, &nobody, end->id))
+		if (atomic_compare_exchange_strong(&end->shared->publishers[end->slot].owner, &unowned, end->id))
 			return 0;
 	}
 	return -1;
@@ -183,7 +185,7 @@ static bool send(struct endpoint *end, const char *data, size_t size)
 	return true;
 }
 
-/* Sends what has room; says how many. */
+/* Sends the messages that fit; returns their number. */
 static int try_send_many(struct endpoint *end, const char *data, size_t size, int count)
 {
 	int sent = 0;
@@ -213,7 +215,7 @@ static int put(void *it, const void *data, size_t size)
 
 /* --- subscribers ------------------------------------------------------------------------------------------------- */
 
-/* Looks from time to time whether it is too long ago. */
+/* Reads the clock to determine whether a check is due. */
 static void suspect(struct endpoint *end)
 {
 	int64_t time = now_ms();
@@ -233,7 +235,7 @@ static void meet_unfinished(struct endpoint *end, int64_t read)
 	end->pending.tail = atomic_load_explicit(&end->shared->write, memory_order_acquire);
 }
 
-/* What the only reader does: says how long the message was, -1 where there is none, -2 where it does not fit. */
+/* Reads as the only reader; returns the length, -1 if there is no message, -2 if the message does not fit. */
 static ssize_t read_next(struct endpoint *end, char *buffer, size_t capacity)
 {
 	struct shared *shared = end->shared;
@@ -268,14 +270,14 @@ static ssize_t read_next(struct endpoint *end, char *buffer, size_t capacity)
 static ssize_t try_receive(struct endpoint *end, char *buffer, size_t capacity)
 {
 	struct shared *shared = end->shared;
-	int64_t nobody = 0, mine = end->id;
+	int64_t unowned = 0, mine = end->id;
 	ssize_t got;
 
 	if (atomic_load_explicit(&shared->reader, memory_order_acquire)) {
 		suspect(end);
 		return -1;
 	}
-	if (is_empty(shared) || !atomic_compare_exchange_strong_explicit(&shared->reader, &nobody, mine,
+	if (is_empty(shared) || !atomic_compare_exchange_strong_explicit(&shared->reader, &unowned, mine,
 									 memory_order_seq_cst, memory_order_acquire))
 		return -1;
 	got = read_next(end, buffer, capacity);
@@ -292,11 +294,11 @@ static int get(void *it, void *buffer, size_t size)
 	return got != (ssize_t)size;
 }
 
-static int get_many(void *it, char *buffer, size_t size, int most)
+static int get_many(void *it, char *buffer, size_t size, int max)
 {
 	int got = 0;
 
-	while (got < most && try_receive(it, buffer + (size_t)got * size, size) == (ssize_t)size)
+	while (got < max && try_receive(it, buffer + (size_t)got * size, size) == (ssize_t)size)
 		got++;
 	return got || get(it, buffer, size) == 0 ? (got ? got : 1) : -1;
 }

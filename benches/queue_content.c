@@ -1,6 +1,6 @@
 /*
- * What a message costs while much lies in the queue, in one process: each round puts 64 bytes behind all that is there
- * and gets the oldest. As much as QUEUE_GIB says (1), but no more than a quarter of the memory that is free.
+ * Measures the cost of a message in a full queue, in one process: each round puts a message of 64 bytes and gets the
+ * oldest one. The content is QUEUE_GIB GiB (default 1), but at most a quarter of the free memory.
  */
 
 #include "queue.h"
@@ -9,7 +9,7 @@
 
 enum { LEVELS = 4, QUEUES = 2 * LEVELS };
 
-/* Room for what rings need beside the message, and some to spare. */
+/* The size of a record with its header, and a reserve. */
 static const size_t RECORD = 72, SPARE = 1 << 20;
 
 static const struct {
@@ -26,13 +26,13 @@ static struct filled {
 	size_t messages;
 } filled[QUEUES];
 
-static size_t most_bytes(void)
+static size_t max_content(void)
 {
 	const char *wanted = getenv("QUEUE_GIB");
-	size_t most = (size_t)sysconf(_SC_AVPHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE) / 4;
+	size_t max = (size_t)sysconf(_SC_AVPHYS_PAGES) * (size_t)sysconf(_SC_PAGESIZE) / 4;
 	size_t bytes = (wanted ? strtoul(wanted, NULL, 10) : 1) << 30;
 
-	return bytes < most ? bytes : most;
+	return bytes < max ? bytes : max;
 }
 
 static int64_t exchange(const struct filled *it, long rounds)
@@ -78,7 +78,7 @@ static void empty(struct filled *it)
 	it->queue = NULL;
 }
 
-/* Gets all messages of our queue, moves some more through it, and prints what part of its memory is left. */
+/* Empties our queue, passes more messages through it, and prints the share of its memory that remains. */
 static int drain(const struct filled *it)
 {
 	static const long more = 1000000;
@@ -87,10 +87,10 @@ static int drain(const struct filled *it)
 
 	if (it->work->consume(it->queue, (long)it->messages, &sum) || exchange(it, more) < 0 || full <= 0 ||
 	    (left = memory_of_ours(it->queue)) < 0) {
-		complain(it->work->rival->name, "it cannot be emptied, or does not tell its memory");
+		complain(it->work->rival->name, "cannot empty it or read its memory use");
 		return -1;
 	}
-	tell_figure("queue content, left", it->work->rival->name, (double)left / (double)full);
+	print_figure("queue content, left", it->work->rival->name, (double)left / (double)full);
 	return 0;
 }
 
@@ -101,7 +101,7 @@ int bench_content(int pairs)
 
 	message_size = SMALL;
 	for (int i = 0; i < LEVELS && !failed; i++) {
-		size_t bytes = LEVEL[i].bytes ? LEVEL[i].bytes : most_bytes();
+		size_t bytes = LEVEL[i].bytes ? LEVEL[i].bytes : max_content();
 		int ours = 2 * i, ring = 2 * i + 1;
 
 		them[ours] = (struct contender){LEVEL[i].ours, TURNS[ours]};

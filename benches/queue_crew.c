@@ -1,15 +1,15 @@
 /*
- * The processes of the benches of queues. Helpers are forked once for each contender and sleep between turns:
+ * The helper processes of the benches of queues. They are forked once for each contender and sleep between turns:
  *
  *   | this process                        | each helper                                        |
  *   |-------------------------------------|----------------------------------------------------|
- *   | calls the turn, sleeps              | wakes, says that it is there                       |
- *   | reads the clock, lets it begin      | does its part                                      |
- *   | does its own part                   | says that it has done, sleeps                      |
+ *   | calls the turn, sleeps              | wakes, reports that it is ready                    |
+ *   | reads the clock, begins the turn    | does its part                                      |
+ *   | does its own part                   | reports that it is done, sleeps                    |
  *   | reads the clock                     |                                                    |
  *
- * A single helper spins until the turn begins, many sleep. A process that fails prints that and ends this process, and
- * with it all others; so does a turn that takes too long.
+ * A single helper spins until the turn begins; several helpers sleep. If a helper fails, or a turn takes too long, this
+ * process prints that and ends, and the kernel kills all helpers.
  */
 
 #include "queue.h"
@@ -17,13 +17,13 @@
 #include <linux/futex.h>
 #include <sys/syscall.h>
 
-/* Within so many seconds a turn is over, or something is wrong. */
-static const unsigned PATIENCE = 120;
+/* A turn of more seconds has failed. */
+static const unsigned DEADLINE_SECONDS = 120;
 
 _Alignas(4096) char source[LARGE], target[LARGE];
 size_t message_size;
 
-static const char *playing = "";
+static const char *measured = "";
 
 const char *own_name(void)
 {
@@ -33,22 +33,22 @@ const char *own_name(void)
 	return name;
 }
 
-static void give_up(int number)
+static void fail_turn(int number)
 {
-	static const char what[] = ": a turn has failed, or has not ended\n";
+	static const char what[] = ": a turn failed or timed out\n";
 
 	(void)number;
-	if (write(STDERR_FILENO, playing, strlen(playing)) < 0 || write(STDERR_FILENO, what, sizeof(what) - 1) < 0)
+	if (write(STDERR_FILENO, measured, strlen(measured)) < 0 || write(STDERR_FILENO, what, sizeof(what) - 1) < 0)
 		_exit(2);
 	_exit(EXIT_FAILURE);
 }
 
-int prepare_crews(void)
+int prepare_helpers(void)
 {
-	/* So that none of the first faults is one of theirs. */
+	/* Touch the buffers, so that they cause no page faults later. */
 	memset(source, 1, sizeof(source));
 	memset(target, 1, sizeof(target));
-	signal(SIGALRM, give_up);
+	signal(SIGALRM, fail_turn);
 	signal(SIGPIPE, SIG_IGN);
 	return 0;
 }
@@ -76,7 +76,7 @@ static void add_and_wake(atomic_uint *word)
 	wake(word);
 }
 
-/* Binds each of two processes to a processor of its own, and of more processes none. */
+/* Binds each of two processes to a processor of its own; more processes are not bound. */
 static void bind_stage(const struct stage *stage, int processor)
 {
 	if (stage->helpers == 1)
@@ -97,32 +97,32 @@ static int join(const struct stage *stage)
 
 static void help(const struct stage *stage, int which)
 {
-	struct crew *crew = stage->crew;
+	struct turn_state *state = stage->state;
 	pid_t parent = getppid();
 	int failed = join(stage);
 
 	bind_stage(stage, 1);
 	for (unsigned turn = 1; !failed; turn++) {
-		sleep_until(&crew->called, turn);
-		add_and_wake(&crew->there);
+		sleep_until(&state->called, turn);
+		add_and_wake(&state->there);
 		if (stage->helpers == 1)
-			while (atomic_load(&crew->begun) != turn)
+			while (atomic_load(&state->begun) != turn)
 				;
-		sleep_until(&crew->begun, turn);
+		sleep_until(&state->begun, turn);
 		failed = stage->help(stage, which);
-		add_and_wake(&crew->done);
+		add_and_wake(&state->done);
 	}
-	complain(stage->work->rival->name, "a helper has failed");
+	complain(stage->work->rival->name, "a helper failed");
 	if (getppid() == parent)
 		kill(parent, SIGALRM);
 }
 
-int start_crew(struct stage *stage)
+int start_helpers(struct stage *stage)
 {
 	bind_stage(stage, 0);
-	stage->crew = shared_memory(sizeof(*stage->crew), MAP_POPULATE);
-	if (!stage->crew || join(stage)) {
-		complain(stage->work->rival->name, "it cannot be used");
+	stage->state = shared_memory(sizeof(*stage->state), MAP_POPULATE);
+	if (!stage->state || join(stage)) {
+		complain(stage->work->rival->name, "cannot prepare it in this process");
 		return -1;
 	}
 	for (int which = 0; which < stage->helpers; which++) {
@@ -139,12 +139,12 @@ int start_crew(struct stage *stage)
 	return 0;
 }
 
-void finish_crew(struct stage *stage)
+void finish_helpers(struct stage *stage)
 {
 	for (int which = 0; which < stage->helpers; which++)
 		finish(stage->pids[which]);
-	if (stage->crew)
-		munmap(stage->crew, sizeof(*stage->crew));
+	if (stage->state)
+		munmap(stage->state, sizeof(*stage->state));
 	for (int i = 0; i < 2; i++)
 		if (stage->queues[i])
 			stage->work->rival->unmake(stage->queues[i]);
@@ -152,31 +152,31 @@ void finish_crew(struct stage *stage)
 
 int64_t take_turn(const struct stage *stage, long rounds)
 {
-	struct crew *crew = stage->crew;
-	unsigned turn = atomic_load(&crew->called) + 1;
+	struct turn_state *state = stage->state;
+	unsigned turn = atomic_load(&state->called) + 1;
 	int64_t begin, took = 0;
 	int failed;
 
-	playing = stage->work->rival->name;
-	alarm(PATIENCE);
-	crew->rounds = rounds;
-	atomic_store(&crew->stop, 0);
-	atomic_store(&crew->put, 0);
-	atomic_store(&crew->got, 0);
-	atomic_store(&crew->there, 0);
-	atomic_store(&crew->done, 0);
-	memset(crew->each, 0, sizeof(crew->each));
-	store_and_wake(&crew->called, turn);
-	sleep_until(&crew->there, (unsigned)stage->helpers);
+	measured = stage->work->rival->name;
+	alarm(DEADLINE_SECONDS);
+	state->rounds = rounds;
+	atomic_store(&state->stop, 0);
+	atomic_store(&state->put, 0);
+	atomic_store(&state->got, 0);
+	atomic_store(&state->there, 0);
+	atomic_store(&state->done, 0);
+	memset(state->each, 0, sizeof(state->each));
+	store_and_wake(&state->called, turn);
+	sleep_until(&state->there, (unsigned)stage->helpers);
 	begin = now();
-	atomic_store(&crew->begun, turn);
+	atomic_store(&state->begun, turn);
 	if (stage->helpers > 1)
-		wake(&crew->begun);
+		wake(&state->begun);
 	failed = stage->act(stage);
 	if (stage->helpers == 1)
 		took = now() - begin;
 	if (!failed)
-		sleep_until(&crew->done, (unsigned)stage->helpers);
+		sleep_until(&state->done, (unsigned)stage->helpers);
 	if (stage->helpers > 1)
 		took = now() - begin;
 	alarm(0);

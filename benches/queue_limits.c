@@ -1,9 +1,9 @@
 /*
- * What the hardware and the kernel allow, for one producer and one consumer: rings that know nothing of dead processes.
+ * The limits of hardware and kernel for one producer and one consumer: rings without recovery from dead processes.
  *
- *   record  | u64 length, or PAD: the rest of the lap is empty | bytes | up to a multiple of 8 |
+ *   record  | u64 length, or PAD: the rest of the lap is empty | bytes | padding to a multiple of 8 |
  *
- * Positions have 64 bits and never come round; each side remembers how far it has seen the other one.
+ * Positions have 64 bits and never wrap. Each side caches the last position that it read of the other side.
  */
 
 #include "queue.h"
@@ -17,11 +17,11 @@
 
 struct ring {
 	_Alignas(64) _Atomic uint64_t tail;
-	/* The producer's own. */
+	/* Used only by the producer. */
 	_Alignas(64) uint64_t written;
 	uint64_t head_seen;
 	_Alignas(64) _Atomic uint64_t head;
-	/* The consumer's own. */
+	/* Used only by the consumer. */
 	_Alignas(64) uint64_t taken;
 	uint64_t tail_seen;
 	_Alignas(64) uint64_t capacity;
@@ -63,7 +63,7 @@ static inline uint64_t record_of(size_t size)
 
 /* --- the ring that spins ----------------------------------------------------------------------------------------- */
 
-/* Writes a message that is not yet to be seen; says 0 where there is no room for it. */
+/* Writes a message without publishing it; returns 0 if there is no room. */
 static inline int write_record(struct ring *ring, const void *data, size_t size)
 {
 	uint64_t need = record_of(size), left = ring->capacity - (ring->written & (ring->capacity - 1));
@@ -82,17 +82,17 @@ static inline int write_record(struct ring *ring, const void *data, size_t size)
 	return 1;
 }
 
-static inline void show(struct ring *ring)
+static inline void publish(struct ring *ring)
 {
 	atomic_store_explicit(&ring->tail, ring->written, memory_order_release);
 }
 
-static inline void give_back(struct ring *ring)
+static inline void free_space(struct ring *ring)
 {
 	atomic_store_explicit(&ring->head, ring->taken, memory_order_release);
 }
 
-/* Finds the next message; NULL where there is none. */
+/* Returns the next message, or NULL if there is none. */
 static inline uint64_t *next_record(struct ring *ring)
 {
 	uint64_t *length;
@@ -116,7 +116,7 @@ static inline int put_ring(void *it, const void *data, size_t size)
 
 	while (!write_record(ring, data, size))
 		;
-	show(ring);
+	publish(ring);
 	return 0;
 }
 
@@ -132,7 +132,7 @@ static inline int get_ring(void *it, void *buffer, size_t size)
 		return -1;
 	memcpy(buffer, length + 1, found);
 	ring->taken += record_of(found);
-	give_back(ring);
+	free_space(ring);
 	return found != size;
 }
 
@@ -151,12 +151,12 @@ static inline int put_each(void *it, const char *data, size_t size, int count)
 	return 0;
 }
 
-static inline int get_each(void *it, char *buffer, size_t size, int most)
+static inline int get_each(void *it, char *buffer, size_t size, int max)
 {
-	for (int i = 0; i < most; i++)
+	for (int i = 0; i < max; i++)
 		if (get_ring(it, buffer + (size_t)i * size, size))
 			return -1;
-	return most;
+	return max;
 }
 
 static const struct rival RING = {.name = "ring",
@@ -168,19 +168,19 @@ static const struct rival RING = {.name = "ring",
 				  .get_many = get_each,
 				  .add_up = add_up_ring};
 
-/* Reads the other side's position, and publishes its own, once for each batch. */
+/* Reads the position of the other side and publishes its own, once for each batch. */
 static inline int put_many_ring(void *it, const char *data, size_t size, int count)
 {
 	struct ring *ring = it;
 
 	for (int i = 0; i < count; i++)
 		while (!write_record(ring, data + (size_t)i * size, size))
-			show(ring);
-	show(ring);
+			publish(ring);
+	publish(ring);
 	return 0;
 }
 
-static inline int get_many_ring(void *it, char *buffer, size_t size, int most)
+static inline int get_many_ring(void *it, char *buffer, size_t size, int max)
 {
 	struct ring *ring = it;
 	uint64_t *length;
@@ -193,8 +193,8 @@ static inline int get_many_ring(void *it, char *buffer, size_t size, int most)
 			return -1;
 		memcpy(buffer + (size_t)got * size, length + 1, size);
 		ring->taken += record_of(size);
-	} while (++got < most && (length = next_record(ring)));
-	give_back(ring);
+	} while (++got < max && (length = next_record(ring)));
+	free_space(ring);
 	return got;
 }
 
@@ -218,7 +218,7 @@ static inline int add_up_in_place(void *it, void *buffer, size_t size, uint64_t 
 		return -1;
 	*sum += sum_of(length + 1, size);
 	ring->taken += record_of(size);
-	give_back(ring);
+	free_space(ring);
 	return 0;
 }
 
@@ -233,7 +233,7 @@ static const struct rival RING_IN_PLACE = {.name = "ring, in place",
 
 static long futex(_Atomic uint64_t *word, int what, uint32_t value, const struct timespec *slice)
 {
-	/* The low half comes first. */
+	/* The futex is the low half of the word, which comes first (little endian). */
 	return syscall(SYS_futex, word, what, value, slice, NULL, 0);
 }
 
@@ -241,10 +241,10 @@ static inline int put_futex(void *it, const void *data, size_t size)
 {
 	struct ring *ring = it;
 
-	/* Messages go there and back: it is never full. */
+	/* Messages go there and back, so the ring is never full. */
 	if (!write_record(ring, data, size))
 		return -1;
-	show(ring);
+	publish(ring);
 	return futex(&ring->tail, FUTEX_WAKE, 1, NULL) < 0;
 }
 
@@ -260,7 +260,7 @@ static inline int get_futex(void *it, void *buffer, size_t size)
 	return sleep_and_get(it, buffer, size, NULL);
 }
 
-/* With a deadline, after which it checks again, as ours does in case a wake was lost. */
+/* Sleeps with a deadline and then checks again, as shmkit does in case a wake was lost. */
 static inline int get_futex_with_deadline(void *it, void *buffer, size_t size)
 {
 	static const struct timespec slice = {.tv_nsec = 1000000};
@@ -278,7 +278,7 @@ static const struct rival FUTEX_RING_WITH_DEADLINE = {.name = "futex ring, deadl
 
 /* --- a copy ------------------------------------------------------------------------------------------------------ */
 
-/* No queue at all: the consumer copies what never changes. One copy, where a queue makes two that run side by side. */
+/* No queue: the consumer copies constant bytes. This is one copy; a queue makes two, which run in parallel. */
 static void *make_copy(size_t size, size_t room, const char **why)
 {
 	char *made = shared_memory(size, MAP_POPULATE);

@@ -1,13 +1,13 @@
-/* Our queue: with the room that the others have, without bounds, leased. */
+/* The queue of shmkit: with the capacity of its peers, unbounded, and with leases. */
 
 #include "queue.h"
 
 #include <shmkit.h>
 #include <sys/stat.h>
 
-static void *make(uint64_t most_bytes, const char **why)
+static void *make(uint64_t max_bytes_wanted, const char **why)
 {
-	shmkit_queue_options options = {.struct_size = sizeof(options), .max_bytes = most_bytes};
+	shmkit_queue_options options = {.struct_size = sizeof(options), .max_bytes = max_bytes_wanted};
 	shmkit_queue *made = NULL;
 
 	if (shmkit_queue_create(NULL, &options, &made))
@@ -57,11 +57,11 @@ static int put_many(void *it, const char *data, size_t size, int count)
 	return 0;
 }
 
-static int get_many(void *it, char *buffer, size_t size, int most)
+static int get_many(void *it, char *buffer, size_t size, int max)
 {
 	uint64_t sizes[BATCH], got = 0;
 
-	if (shmkit_queue_get_many(it, buffer, (uint64_t)most * size, sizes, (uint64_t)most, SHMKIT_FOREVER, 0, &got))
+	if (shmkit_queue_get_many(it, buffer, (uint64_t)max * size, sizes, (uint64_t)max, SHMKIT_FOREVER, 0, &got))
 		return -1;
 	for (uint64_t i = 0; i < got; i++)
 		if (sizes[i] != size)

@@ -1,4 +1,4 @@
-/* What else carries messages between processes: Boost.Interprocess, POSIX message queues, pipes. */
+/* Other queues between processes: Boost.Interprocess, POSIX message queues, pipes. */
 
 #include "queue.h"
 
@@ -45,10 +45,10 @@ struct posix {
 	mqd_t queue;
 };
 
-/* As many messages as have room, or as many as everybody may have. */
+/* With the capacity of the other rivals, or with 10 messages, the limit of an unprivileged process. */
 static void *make_mq(size_t size, size_t room, const char **why)
 {
-	struct rlimit most = {.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
+	struct rlimit max = {.rlim_cur = RLIM_INFINITY, .rlim_max = RLIM_INFINITY};
 	struct mq_attr how = {.mq_maxmsg = (long)(room / size), .mq_msgsize = (long)size};
 	struct posix *made = malloc(sizeof(*made));
 	char name[80];
@@ -56,7 +56,7 @@ static void *make_mq(size_t size, size_t room, const char **why)
 	snprintf(name, sizeof(name), "/%s", own_name());
 	if (!made)
 		return NULL;
-	setrlimit(RLIMIT_MSGQUEUE, &most);
+	setrlimit(RLIMIT_MSGQUEUE, &max);
 	made->queue = mq_open(name, O_CREAT | O_EXCL | O_RDWR, 0600, &how);
 	if (made->queue < 0) {
 		how.mq_maxmsg = 10;
@@ -98,7 +98,7 @@ struct pipe {
 	int ends[2];
 };
 
-/* Messages of one size need no frame, which is the best a pipe can do: below PIPE_BUF none is torn. */
+/* Messages of one size need no frame, the best case of a pipe. Writes of up to PIPE_BUF bytes are atomic. */
 static void *make_pipe(size_t size, size_t room, const char **why)
 {
 	struct pipe *made = malloc(sizeof(*made));
@@ -106,7 +106,7 @@ static void *make_pipe(size_t size, size_t room, const char **why)
 	if (!made)
 		return NULL;
 	if (pipe(made->ends) == 0) {
-		/* As large as a message, which is as large as everybody may have it. */
+		/* A large message determines the size, which is then the limit of an unprivileged process. */
 		if (fcntl(made->ends[1], F_SETPIPE_SZ, size > room / 8 ? size : room) >= 0)
 			return made;
 		close(made->ends[0]);
@@ -161,9 +161,9 @@ static int put_many_pipe(void *it, const char *data, size_t size, int count)
 	return put_pipe(it, data, (size_t)count * size);
 }
 
-static int get_many_pipe(void *it, char *buffer, size_t size, int most)
+static int get_many_pipe(void *it, char *buffer, size_t size, int max)
 {
-	ssize_t got = read(((struct pipe *)it)->ends[0], buffer, (size_t)most * size);
+	ssize_t got = read(((struct pipe *)it)->ends[0], buffer, (size_t)max * size);
 
 	return got > 0 && (size_t)got % size == 0 ? (int)((size_t)got / size) : -1;
 }

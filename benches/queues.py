@@ -1,8 +1,7 @@
-"""Queues beside their peers: rings, Boost, POSIX queues, pipes from C; multiprocessing and faster-fifo from Python.
+"""Compare queues: rings, Boost, POSIX queues, pipes from C; multiprocessing and faster-fifo from Python.
 
-A file of the name queue.py in this directory would be what `import queue` finds.
-QUEUE_GIB in the environment, 1 by default: how much content the queue is filled with, if a quarter of the free memory
-is as much.
+This file is not named queue.py, because `import queue` would then find it instead of the standard module.
+The environment variable QUEUE_GIB (default 1) sets the content of a full queue, at most a quarter of the free memory.
 """
 
 import functools
@@ -19,15 +18,15 @@ import shmkit
 SINGLE = "C: a message of 64 bytes, one to one"
 BATCHES = "C: the same in batches of 64"
 LARGE = "C: a message of 1 MiB, copied in and out"
-READ = "C: a message of 1 MiB, copied in, and added up by who gets it"
+READ = "C: a message of 1 MiB, copied in, and added up by the consumer"
 TWO = "C: a message of 64 bytes, two to two"
-CROWD = "C: a message of 64 bytes, sixteen to sixteen"
-SHARE = "C: what the least of sixteen gets of an even share"
-RUNNING = "C: round trip of 64 bytes between two processes that look for it"
+CROWDED = "C: a message of 64 bytes, sixteen to sixteen"
+SHARE = "C: smallest share of sixteen consumers, relative to an even share"
+RUNNING = "C: round trip of 64 bytes between two processes that spin"
 ASLEEP = "C: round trip of 64 bytes between two processes that sleep"
-FAULTS = "C: page faults while a million messages go through, 100 in the queue"
-CONTENT = "C: put and get of 64 bytes, by how much lies in the queue"
-LEFT = "C: memory that is left when all of it has been got, and a million messages more"
+FAULTS = "C: page faults per million messages, with 100 in the queue"
+CONTENT = "C: put and get of 64 bytes, by the content of the queue"
+LEFT = "C: memory left after the queue was emptied and a million messages passed"
 PY_BYTES = "Python: 64 bytes, one to one"
 PY_BATCH = "Python: 64 bytes in batches of 64"
 PY_OBJECT = "Python: a tuple of two numbers and two strings"
@@ -61,11 +60,11 @@ COMPARISONS = [
     pairs.Comparison("queue two to two", "shmkit", "Boost", None, TWO),
     pairs.Comparison("queue two to two", "shmkit", "POSIX mq", None, TWO),
     pairs.Comparison("queue two to two", "shmkit", "pipe", None, TWO),
-    pairs.Comparison("queue crowd", "shmkit", "shmkit, two to two", 2, CROWD),
-    pairs.Comparison("queue crowd", "shmkit", CLOUDTOID, None, CROWD),
-    pairs.Comparison("queue crowd", "shmkit", "Boost", None, CROWD),
-    pairs.Comparison("queue crowd", "shmkit", "POSIX mq", None, CROWD),
-    pairs.Comparison("queue crowd", "shmkit", "pipe", None, CROWD),
+    pairs.Comparison("queue crowded", "shmkit", "shmkit, two to two", 2, CROWDED),
+    pairs.Comparison("queue crowded", "shmkit", CLOUDTOID, None, CROWDED),
+    pairs.Comparison("queue crowded", "shmkit", "Boost", None, CROWDED),
+    pairs.Comparison("queue crowded", "shmkit", "POSIX mq", None, CROWDED),
+    pairs.Comparison("queue crowded", "shmkit", "pipe", None, CROWDED),
     pairs.Comparison("queue running", "shmkit", "ring", None, RUNNING),
     pairs.Comparison("queue running", "shmkit", CLOUDTOID, None, RUNNING),
     pairs.Comparison("queue running", "shmkit", "Boost", None, RUNNING),
@@ -104,9 +103,9 @@ COMPARISONS = [
     pairs.Comparison("python queue trip", "shmkit", FIFO, None, PY_TRIP),
 ]
 FIGURES = [
-    pairs.Figure("queue crowd, share", "shmkit", "%", 0.01, SHARE, least=True),
-    pairs.Figure("queue crowd, share", CLOUDTOID, "%", None, SHARE, least=True),
-    pairs.Figure("queue crowd, share", "Boost", "%", None, SHARE, least=True),
+    pairs.Figure("queue crowded, share", "shmkit", "%", 0.01, SHARE, least=True),
+    pairs.Figure("queue crowded, share", CLOUDTOID, "%", None, SHARE, least=True),
+    pairs.Figure("queue crowded, share", "Boost", "%", None, SHARE, least=True),
     pairs.Figure("queue running", "shmkit", "s", 1e-6, RUNNING),
     pairs.Figure("queue running", CLOUDTOID, "s", None, RUNNING),
     pairs.Figure("queue faults", "shmkit", "", 0, FAULTS, worst=True),
@@ -119,32 +118,32 @@ SMALL = bytes(64)
 OBJECT = (7, "left", 123456789, "frame")
 ARRAY = numpy.arange(8 << 20, dtype=numpy.float64)
 BATCH = 64
-# All different, or a pickle would say that one of them comes again.
+# All messages differ: pickle would store a repeated object only once.
 SMALLS = [bytes([i]) * 64 for i in range(BATCH)]
 OBJECTS = [(i, f"left {i}", 123456789 + i, f"frame {i}") for i in range(BATCH)]
-# How many arrays lie in a queue at most, and how many make a turn.
+# The capacity of a queue in arrays, and the number of arrays in a turn.
 ARRAYS = 2
-# Seconds: what no single call takes, and what no turn does.
+# Seconds: the timeout of a call, and the deadline of a turn.
 FOREVER = 3600.0
-PATIENCE = 120
+DEADLINE = 120
 
 context = multiprocessing.get_context("fork")
 
 
 def too_long(number, frame):
-    """End a turn that a helper has left."""
-    raise TimeoutError(f"a turn has not ended within {PATIENCE} seconds")
+    """End a turn that exceeded its deadline."""
+    raise TimeoutError(f"timed out after {DEADLINE} s waiting for a turn")
 
 
 def fifo(room=1_000_000, raw=False):
-    """Return put, get, put_many and get_many of a faster-fifo that waits, of bytes as they are or of objects."""
+    """Return the blocking put, get, put_many and get_many of a faster-fifo, for raw bytes or for objects."""
     made = faster_fifo.Queue(room, **({"loads": bytes, "dumps": bytes} if raw else {}))
     calls = (made.put, made.get, made.put_many, made.get_many)
     return [functools.partial(call, timeout=FOREVER) for call in calls]
 
 
 def single_bytes():
-    """Return how 64 bytes are put and got: a dict of name to put and get."""
+    """Return the functions that put and get bytes: a dict of name to put and get."""
     reader, writer = context.Pipe(duplex=False)
     ours, queue, simple = shmkit.Queue(), context.Queue(), context.SimpleQueue()
     return {
@@ -157,7 +156,7 @@ def single_bytes():
 
 
 def single_objects(maxsize=0, room=1_000_000):
-    """Return how an object is put and got: a dict of name to put and get."""
+    """Return the functions that put and get objects: a dict of name to put and get."""
     reader, writer = context.Pipe(duplex=False)
     ours, queue, simple = shmkit.Queue(maxsize), context.Queue(maxsize), context.SimpleQueue()
     return {
@@ -170,23 +169,23 @@ def single_objects(maxsize=0, room=1_000_000):
 
 
 def produce(orders, put, item):
-    """Put as many as is ordered, again and again."""
+    """Put as many items as each order requests, forever."""
     while True:
         for _ in itertools.repeat(None, orders.recv()):
             put(item)
 
 
 def answer(get, put):
-    """Send back what comes, for ever."""
+    """Return each message to its sender, forever."""
     while True:
         put(get())
 
 
 def consume_each(get, orders):
-    """Make a contender that gets one by one: the clock runs once the first is there."""
+    """Return a contender that gets one by one; the clock starts after the first message."""
 
     def turn(rounds):
-        signal.alarm(PATIENCE)
+        signal.alarm(DEADLINE)
         orders.send(rounds + 1)
         get()
         each = itertools.repeat(None, rounds)
@@ -201,10 +200,10 @@ def consume_each(get, orders):
 
 
 def consume_batches(get_many, orders):
-    """Make a contender that gets as many as it is given: the clock runs once the first are there."""
+    """Return a contender that gets batches; the clock starts after the first batch."""
 
     def turn(rounds):
-        signal.alarm(PATIENCE)
+        signal.alarm(DEADLINE)
         puts = 1 + -(-rounds // BATCH)
         orders.send(puts)
         left = counted = puts * BATCH - len(get_many())
@@ -219,10 +218,10 @@ def consume_batches(get_many, orders):
 
 
 def consume_arrays(get, orders):
-    """Make a contender that gets arrays; the clock runs from the order to the last of them."""
+    """Return a contender that gets arrays; the clock runs from the order to the last array."""
 
     def turn(rounds):
-        signal.alarm(PATIENCE)
+        signal.alarm(DEADLINE)
         begin = time.perf_counter()
         orders.send(rounds)
         for _ in range(rounds):
@@ -230,17 +229,17 @@ def consume_arrays(get, orders):
         took = time.perf_counter() - begin
         signal.alarm(0)
         if last != ARRAY[-1]:
-            raise ValueError("another array came than was put")
+            raise ValueError("the received array differs from the sent one")
         return took
 
     return turn
 
 
 def trips(put, get):
-    """Make a contender that puts and waits for the answer."""
+    """Return a contender that puts a message and waits for the answer."""
 
     def turn(rounds):
-        signal.alarm(PATIENCE)
+        signal.alarm(DEADLINE)
         each = itertools.repeat(None, rounds)
         begin = time.perf_counter()
         for _ in each:
@@ -253,21 +252,21 @@ def trips(put, get):
     return turn
 
 
-def bench(name, count, samples, plays, rounds=None):
-    """Measure contenders: plays is a list of (name, how to consume, get, put, what is put)."""
+def bench(title, count, samples, plays, rounds=None):
+    """Measure contenders; plays is a list of (name, consume function, get, put, item)."""
     signal.signal(signal.SIGALRM, too_long)
     contenders = {}
     with pairs.helpers() as start:
-        for who, consume, get, put, item in plays:
+        for name, consume, get, put, item in plays:
             ordered, orders = context.Pipe(duplex=False)
             start(produce, ordered, put, item)
-            contenders[who] = consume(get, orders)
-        samples.measure(name, contenders, count, rounds)
+            contenders[name] = consume(get, orders)
+        samples.measure(title, contenders, count, rounds)
 
 
 def bench_bytes(count, samples):
     """Measure 64 bytes, one by one."""
-    plays = [(who, consume_each, get, put, SMALL) for who, (put, get) in single_bytes().items()]
+    plays = [(name, consume_each, get, put, SMALL) for name, (put, get) in single_bytes().items()]
     bench("python queue bytes", count, samples, plays)
 
 
@@ -285,7 +284,7 @@ def bench_batch(count, samples):
 
 def bench_object(count, samples):
     """Measure a small object, one by one."""
-    plays = [(who, consume_each, get, put, OBJECT) for who, (put, get) in single_objects().items()]
+    plays = [(name, consume_each, get, put, OBJECT) for name, (put, get) in single_objects().items()]
     bench("python queue object", count, samples, plays)
 
 
@@ -302,7 +301,7 @@ def bench_objects(count, samples):
 
 
 def leased(queue):
-    """Return how an array is got in place: what is returned is its end."""
+    """Return a function that leases an array and returns a copy of its last element."""
 
     def get():
         with queue.lease() as message:
@@ -312,11 +311,11 @@ def leased(queue):
 
 
 def bench_array(count, samples):
-    """Measure large arrays, of which two have room."""
+    """Measure large arrays in a queue with room for two."""
     made = single_objects(ARRAYS, ARRAYS * ARRAY.nbytes + (1 << 20))
     in_place = shmkit.Queue(ARRAYS)
     made[IN_PLACE] = (in_place.put, leased(in_place))
-    plays = [(who, consume_arrays, get, put, ARRAY) for who, (put, get) in made.items()]
+    plays = [(name, consume_arrays, get, put, ARRAY) for name, (put, get) in made.items()]
     bench("python queue array", count, samples, plays, ARRAYS)
 
 
@@ -326,9 +325,9 @@ def bench_trip(count, samples):
     there, back = single_bytes(), single_bytes()
     contenders = {}
     with pairs.helpers() as start:
-        for who in there:
-            start(answer, there[who][1], back[who][0])
-            contenders[who] = trips(there[who][0], back[who][1])
+        for name in there:
+            start(answer, there[name][1], back[name][0])
+            contenders[name] = trips(there[name][0], back[name][1])
         samples.measure("python queue trip", contenders, count)
 
 

@@ -1,10 +1,10 @@
 /*
- * Readers-writer locks from C, beside a lock of ours and the one of pthread: alone, two processes that read, and a
- * writer that comes among readers.
+ * Compares readers-writer locks from C with a Lock and with pthread_rwlock_t: uncontended, two reading processes, and
+ * a writer among readers.
  *
  *   rwlock PAIRS [BENCH...]      prints the samples of each bench as lines of JSON (pairs.h)
  *
- * Reading: as many rounds are done by one process, or by two that are bound to a processor each, half of them by each.
+ * Reading: one process runs all rounds, or two processes, each bound to a processor, run half of them each.
  */
 
 #include "pairs.h"
@@ -12,22 +12,22 @@
 #include <pthread.h>
 #include <stdatomic.h>
 
-/* No turn takes so many seconds unless something is wrong. */
-static const unsigned PATIENCE = 60;
-/* How many processes read without end while a writer comes, how long each holds it, and how often the writer comes. */
+/* A turn of more seconds has failed. */
+static const unsigned DEADLINE_SECONDS = 60;
+/* The number of processes that read forever, the number of writes, and the ns of each read. */
 enum { READERS = 2, WRITES = 20 };
 static const int64_t READING = 50000;
 
-/* What the processes share; each in a line of its own. */
+/* State that the processes share; each member in a cache line of its own. */
 static struct shared {
-	/* Readers go first, as is the default, and writers do. */
+	/* One lock prefers readers (the default), the other prefers writers. */
 	_Alignas(64) pthread_rwlock_t plain;
 	_Alignas(64) pthread_rwlock_t fair;
-	/* How many helpers are there; they may begin; how many are done; one has failed. */
+	/* The number of ready helpers; they may begin; the helper is done; a helper has failed. */
 	_Alignas(64) atomic_int ready, go, done, failed;
 } *shared;
 
-/* Ours, without a name: forked children have them too. */
+/* Our unnamed locks, which forked children inherit. */
 static shmkit_rwlock *rwlock;
 static shmkit_lock *lock;
 
@@ -88,10 +88,10 @@ static int bench_alone(int pairs)
 
 /* --- several processes ------------------------------------------------------------------------------------------- */
 
-/* Forks a helper that does `body(argument)`; returns its pid, or -1. */
+/* Forks a helper that runs `body(argument)`; returns its pid, or -1. */
 static pid_t start(void (*body)(long), long argument)
 {
-	pid_t child = fork_helper(PATIENCE);
+	pid_t child = fork_helper(DEADLINE_SECONDS);
 
 	if (child != 0)
 		return child;
@@ -112,7 +112,7 @@ static void do_rounds(long rounds)
 	int failed = 0;
 
 	bind_to(1);
-	/* Once before it counts: from then on it is known. */
+	/* The first round, which registers the process, is not timed. */
 	failed |= round_of_helper();
 	atomic_fetch_add(&shared->ready, 1);
 	while (!atomic_load(&shared->go))
@@ -124,7 +124,7 @@ static void do_rounds(long rounds)
 	atomic_store(&shared->done, 1);
 }
 
-/* Has a child do its part of the rounds, at the same time; with none it only starts and ends. */
+/* Runs the rounds, `of_child` of them in a child at the same time; with 0 the child only starts and ends. */
 static int64_t with_child(long rounds, long of_child)
 {
 	int64_t begin;
@@ -142,14 +142,14 @@ static int64_t with_child(long rounds, long of_child)
 	atomic_store(&shared->go, 1);
 	for (long i = 0; i < rounds - of_child; i++)
 		failed |= round_of_helper();
-	/* Its end, which takes longer than many rounds, does not count. */
+	/* The exit of the child, which takes longer than many rounds, is not timed. */
 	while (!atomic_load(&shared->done) && waitpid(child, &status, WNOHANG) == 0)
 		;
 	begin = now() - begin;
 	waitpid(child, &status, 0);
 	if (!failed && !status && !atomic_load(&shared->failed))
 		return begin;
-	complain("two readers", "a call has failed, or the other process has died");
+	complain("two readers", "a call failed, or the other process died");
 	return -1;
 }
 
@@ -177,7 +177,7 @@ static int64_t one_pthread(long rounds)
 	return with_child(rounds, 0);
 }
 
-/* Enough that the start of a helper, on a processor that has been idle, does not count. */
+/* So many that the start of a helper on an idle processor is negligible. */
 static const long MANY = 20000000;
 
 static int bench_readers(int pairs)
@@ -200,7 +200,7 @@ static void hold_for(int64_t ns)
 		;
 }
 
-static void read_ours_for_ever(long unused)
+static void keep_reading_ours(long unused)
 {
 	(void)unused;
 	for (atomic_fetch_add(&shared->ready, 1);;) {
@@ -211,7 +211,7 @@ static void read_ours_for_ever(long unused)
 	}
 }
 
-static void read_pthread_for_ever(long unused)
+static void keep_reading_pthread(long unused)
 {
 	(void)unused;
 	for (atomic_fetch_add(&shared->ready, 1);;) {
@@ -221,7 +221,7 @@ static void read_pthread_for_ever(long unused)
 	}
 }
 
-/* Prints how long a writer waits until it has the lock; returns -1 on failure. */
+/* Prints how long a writer waits for the lock; returns -1 on failure. */
 static int write_among(const char *name, void (*reader)(long), int (*enter)(void), int (*leave)(void), int times)
 {
 	pid_t children[READERS];
@@ -240,12 +240,12 @@ static int write_among(const char *name, void (*reader)(long), int (*enter)(void
 		failed |= enter();
 		begin = now() - begin;
 		failed |= leave();
-		tell_figure("rwlock writer", name, (double)begin / 1e9);
+		print_figure("rwlock writer", name, (double)begin / 1e9);
 	}
 	for (int i = 0; i < READERS; i++)
 		finish(children[i]);
 	if (failed || atomic_load(&shared->failed)) {
-		complain("a writer", "a call has failed");
+		complain("a writer", "a call failed");
 		return -1;
 	}
 	return stopped() ? -1 : 0;
@@ -286,11 +286,11 @@ static int make_pthread(pthread_rwlock_t *made, int kind)
 static int bench_writer(int pairs)
 {
 	for (int pair = 0; pair < pairs; pair++) {
-		if (write_among("shmkit", read_ours_for_ever, enter_ours, leave_ours, WRITES))
+		if (write_among("shmkit", keep_reading_ours, enter_ours, leave_ours, WRITES))
 			return -1;
-		/* Its readers were killed, perhaps while they had it: ours knows, this one needs to be made anew. */
+		/* The readers were killed, perhaps while they held the lock. shmkit recovers; this lock must be created again. */
 		if (make_pthread(&shared->fair, PTHREAD_RWLOCK_PREFER_WRITER_NONRECURSIVE_NP) ||
-		    write_among("pthread, writers first", read_pthread_for_ever, enter_pthread, leave_pthread, WRITES))
+		    write_among("pthread, writers first", keep_reading_pthread, enter_pthread, leave_pthread, WRITES))
 			return -1;
 	}
 	return 0;

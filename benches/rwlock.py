@@ -1,4 +1,4 @@
-"""Readers-writer locks beside a Lock, pthread's from C, and a lock of multiprocessing from Python."""
+"""Compare readers-writer locks with a Lock, with pthread from C, and with multiprocessing from Python."""
 
 import itertools
 import multiprocessing
@@ -7,9 +7,9 @@ import time
 import pairs
 import shmkit
 
-ALONE = "C: acquire and release, nobody else wants it"
-READERS = "C: one reading, by two processes at once and by one"
-WRITER = "C: from asking to writing, two processes read without end"
+ALONE = "C: acquire and release, uncontended"
+READERS = "C: one read, by two processes at once and by one"
+WRITER = "C: wait of a writer while two processes read all the time"
 PYTHON = "Python: with rwlock.reader()"
 PY_CALLS = "Python: acquire_read(); release_read()"
 
@@ -34,7 +34,7 @@ FIGURES = [
 
 
 def within(enter):
-    """Make a contender that enters a block and leaves it."""
+    """Return a contender that enters a block and leaves it."""
 
     def turn(rounds):
         each = itertools.repeat(None, rounds)
@@ -48,7 +48,7 @@ def within(enter):
 
 
 def calls(lock):
-    """Make a contender that reads by two calls."""
+    """Return a contender that calls acquire_read() and release_read()."""
 
     def turn(rounds):
         each = itertools.repeat(None, rounds)

@@ -1,12 +1,12 @@
 /*
- * Segments from C, beside the bare system calls.
+ * Compares segments from C with bare system calls.
  *
  *   segment PAIRS [BENCH...]      prints the samples of each bench as lines of JSON (pairs.h)
- *   segment --once CONTENDER      runs one round of create or attach between two marks, for counting system calls
+ *   segment --once CONTENDER      runs one round of create or attach between two marks, to count system calls
  *
- * "bare" makes the very system calls that the library makes, in the same order; "minimal" makes the fewest that a
- * program can do with, which promise less: no reservation, a name before the segment is whole, no check of what was
- * opened, an unlink of whatever stands under the name.
+ * "bare" makes the same system calls as the library, in the same order. "minimal" makes the fewest calls that work; it
+ * promises less. It reserves no memory, publishes the name before the segment is complete, does not check what it
+ * opened, and unlinks any file of that name.
  */
 
 #include "pairs.h"
@@ -19,16 +19,16 @@
 
 enum { SMALL = 4096, PATH = 128 };
 
-/* The byte that unlinkers lock (src/sys/lockfile.rs). */
+/* The byte that a process locks to unlink (src/sys/lockfile.rs). */
 static const off_t UNLINK_BYTE = ((off_t)1 << 61) + 1;
 
 static const uint64_t GIB = (uint64_t)1 << 30;
 /* 64 MiB of float64. */
 static const size_t DOUBLES = (size_t)8 << 20;
 
-/* The name that this run uses, alone, with a slash and with its directory. */
+/* The name that this run uses: plain, with a slash, and with its directory. */
 static char name[PATH], slashed[PATH], path[PATH];
-/* What is read goes here, so that no compiler leaves the reading out. */
+/* Bytes that are read are stored here, so that the compiler keeps the reads. */
 static volatile unsigned char seen;
 
 /* --- create and unlink 4 KiB ------------------------------------------------------------------------------------ */
@@ -222,7 +222,7 @@ static void touch(unsigned char *data, uint64_t size)
 		((volatile unsigned char *)data)[at] = 1;
 }
 
-/* Times a segment without a name until all its pages are mapped; what follows is not timed. */
+/* Times an unnamed segment until all its pages are mapped; its removal is not timed. */
 static int64_t populate(uint32_t flags, int touched)
 {
 	shmkit_segment_options options = {.struct_size = sizeof(options), .flags = flags};
@@ -275,7 +275,7 @@ static int64_t turn_memset(long rounds)
 	return now() - begin;
 }
 
-/* What the kernel takes for private memory of the same size. */
+/* Times private memory of the same size. */
 static int64_t populate_private(int huge)
 {
 	int64_t took, begin = now();
@@ -295,7 +295,7 @@ TURN_BY(turn_private_small, populate_private(0))
 
 static int bench_populate(int pairs)
 {
-	/* Few at a time: what was freed long ago may belong to the host of a virtual machine by then. */
+	/* Few contenders at a time: memory that was freed long ago may have returned to the host of a virtual machine. */
 	static const struct contender them[] = {{"huge+prefault", turn_huge_prefault},
 						{"new private, huge", turn_private_huge},
 						{"memset", turn_memset}};
@@ -307,10 +307,10 @@ static int bench_populate(int pairs)
 	int result;
 
 	if (shmkit_limits(NULL, &limits) || limits.largest_anonymous < 3 * GIB) {
-		skip("populate", "it wants 3 GiB of free memory");
+		skip("populate", "it needs 3 GiB of free memory");
 		return 0;
 	}
-	/* The peer gets huge pages where it can: that is the faster memset. */
+	/* Give the peer huge pages if possible: they make memset faster. */
 	warm = mmap(NULL, GIB, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (warm == MAP_FAILED)
 		return bad("mmap");
@@ -357,7 +357,7 @@ static int receive_all(int fd, void *to, size_t size)
 	return read(fd, to, size) == (ssize_t)size ? 0 : -1;
 }
 
-/* Attaches each segment that is named, sends its sum, detaches and reports that; ends when the pipe is closed. */
+/* Attaches each named segment, sends its sum, detaches and reports that; ends when the pipe closes. */
 static void receiver(void)
 {
 	struct request request;
@@ -392,20 +392,20 @@ static int ask(uint32_t flags)
 	memcpy(request.name, name, sizeof(request.name));
 	if (send_all(to_receiver[1], &request, sizeof(request)) ||
 	    receive_all(to_sender[0], &answer, sizeof(answer)))
-		return bad("the receiver has gone");
+		return bad("the receiver ended");
 	if (answer != wanted) {
-		complain("the receiver", "has another sum");
+		complain("the receiver", "computed another sum");
 		return -1;
 	}
 	return 0;
 }
 
-/* Waits until the receiver has detached, which is not timed. */
-static int settled(void)
+/* Waits until the receiver has detached; this is not timed. */
+static int wait_for_detach(void)
 {
 	char byte;
 
-	return receive_all(to_sender[0], &byte, 1) ? bad("the receiver has gone") : 0;
+	return receive_all(to_sender[0], &byte, 1) ? bad("the receiver ended") : 0;
 }
 
 static int64_t fresh(uint32_t flags)
@@ -421,7 +421,7 @@ static int64_t fresh(uint32_t flags)
 	memcpy(data, source, DOUBLES * sizeof(double));
 	if (!ask(flags)) {
 		took = now() - begin;
-		if (settled())
+		if (wait_for_detach())
 			took = -1;
 	}
 	shmkit_segment_unlink(segment);
@@ -434,7 +434,7 @@ TURN_BY(turn_fresh_prefault, fresh(SHMKIT_SEGMENT_PREFAULT))
 TURN_BY(turn_fresh_huge, fresh(SHMKIT_SEGMENT_HUGE))
 TURN_BY(turn_fresh_huge_prefault, fresh(SHMKIT_SEGMENT_HUGE | SHMKIT_SEGMENT_PREFAULT))
 
-/* Copies to new memory, as malloc gives it for such a size, and sums; in huge pages where asked. */
+/* Copies to new memory, as malloc maps it for this size, and sums; with `huge`, in huge pages. */
 static int64_t copy_and_sum(int huge)
 {
 	int64_t took, begin = now();
@@ -475,7 +475,7 @@ static int64_t turn_kept(long rounds)
 	if (ask(kept_flags))
 		return -1;
 	took = now() - begin;
-	return settled() ? -1 : took;
+	return wait_for_detach() ? -1 : took;
 }
 
 static int start_receiver(pid_t *child)
@@ -514,7 +514,7 @@ static int handover_fresh(int pairs)
 	return measure("handover", them, 6, pairs, 1);
 }
 
-/* The same segment again and again: both mappings of the sender are warm, the receiver attaches anew. */
+/* Reuses one segment: both mappings of the sender are warm; the receiver attaches each time. */
 static int handover_kept(const char *bench, uint32_t flags, int pairs)
 {
 	static const struct contender them[] = {{"kept", turn_kept}, {"warm copy", turn_warm_copy}};
@@ -541,10 +541,10 @@ static int bench_handover(int pairs)
 	int result;
 
 	if (shmkit_limits(NULL, &limits) || limits.largest_named < 2 * size || limits.largest_anonymous < 6 * size) {
-		skip("handover", "it wants 128 MiB free in " DIRECTORY " and 384 MiB of memory");
+		skip("handover", "it needs 128 MiB free in " DIRECTORY " and 384 MiB of memory");
 		return 0;
 	}
-	/* Before there is much to copy. */
+	/* Fork while there are few pages to copy. */
 	if (start_receiver(&child))
 		return -1;
 	source = mmap(NULL, 2 * size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
@@ -580,13 +580,13 @@ static const struct {
 } ONCE[] = {{"create shmkit", create_ours}, {"create bare", create_bare}, {"create minimal", create_minimal},
 	    {"attach shmkit", attach_ours}, {"attach bare", attach_bare}, {"attach minimal", attach_minimal}};
 
-/* Runs one contender once between two calls that nothing else makes: getppid. */
+/* Runs one contender once between two calls of getppid, which no contender makes. */
 static int once(const char *which)
 {
 	shmkit_segment *segment = NULL;
 	int attach = strncmp(which, "attach", 6) == 0, result = -1;
 
-	/* What happens only the first time has happened. */
+	/* Complete the initialization of the first call. */
 	if (create_ours())
 		return -1;
 	if (attach && shmkit_segment_create(name, SMALL, NULL, &segment))
@@ -623,7 +623,7 @@ int main(int argc, char **argv)
 		return prepare() || once(argv[2]) ? EXIT_FAILURE : EXIT_SUCCESS;
 	}
 	status = bench_main(argc, argv, BENCHES, sizeof(BENCHES) / sizeof(*BENCHES), prepare);
-	/* A turn that failed may have left it. */
+	/* A failed turn may have left the name. */
 	if (status)
 		unlink(path);
 	return status;

@@ -1,4 +1,4 @@
-"""Segments beside their peers: the bare system calls from C, the standard library and posix_ipc from Python."""
+"""Compare segments with bare system calls from C, and with the standard library and posix_ipc from Python."""
 
 import contextlib
 import mmap
@@ -58,32 +58,32 @@ HUGE = {"huge": True, "prefault": True}
 # --- C ----------------------------------------------------------------------------------------------------------------
 
 
-def note_huge(said, samples):
-    """Note what the C program prints beside its samples."""
-    samples.notes.append(f"huge+prefault got {said['huge_bytes'] / 2**20:.0f} of 1024 MiB in huge pages.")
+def note_huge(record, samples):
+    """Note the huge pages that the C program reports."""
+    samples.notes.append(f"huge+prefault got {record['huge_bytes'] / 2**20:.0f} of 1024 MiB in huge pages.")
 
 
 def calls(program, which):
-    """Return the system calls that a contender makes in one round; None where they cannot be seen."""
+    """Return the system calls that a contender makes in one round, or None if strace fails."""
     strace = shutil.which("strace")
     if strace is None:
         return None
     with tempfile.NamedTemporaryFile("r") as log:
         done = subprocess.run([strace, "-o", log.name, program, "--once", which], capture_output=True, check=False)
-        # Between two calls of getppid, which nothing else makes.
+        # The round lies between two calls of getppid, which the round itself does not make.
         between = re.split(r"^getppid\(\).*\n", log.read(), flags=re.MULTILINE)
     if done.returncode or len(between) != 3:
         return None
-    # The process and the address differ from run to run.
+    # Addresses and process ids differ from run to run.
     return re.sub(r"0x[0-9a-f]+|(?<=shmkit-bench-)\d+", "N", between[1]).splitlines()
 
 
 def count_calls(program, names, samples):
-    """Note how many system calls the contenders make, and whether bare makes those of shmkit."""
+    """Note the number of system calls of each contender, and whether bare makes the same calls as shmkit."""
     for bench in (name for name in ("create", "attach") if name in names):
         ours, bare, minimal = (calls(program, f"{bench} {which}") for which in ("shmkit", "bare", "minimal"))
         if None in (ours, bare, minimal):
-            samples.notes.append(f"{bench}: system calls were not counted (strace is missing, or not allowed).")
+            samples.notes.append(f"{bench}: system calls were not counted (strace is missing or not permitted).")
             continue
         samples.notes.append(
             f"{bench}: shmkit makes {len(ours)} system calls, bare {'the same' if ours == bare else len(bare)}, "
@@ -91,14 +91,14 @@ def count_calls(program, names, samples):
         )
         for mine, theirs in zip(ours, bare):
             if mine != theirs:
-                samples.notes.append(f"  NOT the same, benches/segment.c must follow: {mine} / {theirs}")
+                samples.notes.append(f"  benches/segment.c must match shmkit here: {mine} / {theirs}")
 
 
 # --- Python: create and attach ----------------------------------------------------------------------------------------
 
 
 def create(kind):
-    """Make a contender that makes, closes and unlinks with this class."""
+    """Return a contender that creates, closes and unlinks a segment of a class."""
 
     def once():
         made = kind(create=True, size=SMALL)
@@ -109,7 +109,7 @@ def create(kind):
 
 
 def attach(kind, name):
-    """Make a contender that attaches, reads a byte and closes with this class."""
+    """Return a contender that attaches, reads a byte and closes a segment of a class."""
 
     def once():
         made = kind(name)
@@ -121,7 +121,7 @@ def attach(kind, name):
 
 
 def create_posix_ipc():
-    """Make, map, close and unlink with posix_ipc."""
+    """Create, map, close and unlink with posix_ipc."""
     made = posix_ipc.SharedMemory(None, posix_ipc.O_CREX, size=SMALL)
     mapped = mmap.mmap(made.fd, SMALL)
     mapped.close()
@@ -130,7 +130,7 @@ def create_posix_ipc():
 
 
 def attach_posix_ipc(name):
-    """Make a contender that attaches, reads a byte and closes with posix_ipc."""
+    """Return a contender that attaches, reads a byte and closes with posix_ipc."""
 
     def once():
         made = posix_ipc.SharedMemory(name)
@@ -145,7 +145,7 @@ def attach_posix_ipc(name):
 
 @contextlib.contextmanager
 def untracked():
-    """Have the standard class tell its tracker nothing, as its own track=False does from Python 3.13 on."""
+    """Disable the resource tracker of the standard class, like its track=False from Python 3.13 on."""
     kept = resource_tracker.register, resource_tracker.unregister
     resource_tracker.register = resource_tracker.unregister = lambda name, kind: None
     try:
@@ -155,7 +155,7 @@ def untracked():
 
 
 def without_tracker(turn):
-    """Make a contender that runs without the tracker."""
+    """Return a contender that runs without the resource tracker."""
 
     def quiet(rounds):
         with untracked():
@@ -190,33 +190,33 @@ def bench_attach(count, samples):
             samples.measure("python attach", contenders, count)
         finally:
             made.unlink()
-            # The tracker would remove it once more, and complain.
+            # The tracker would remove the segment again and print a warning.
             with contextlib.suppress(KeyError, ValueError):
                 resource_tracker.unregister("/" + made.name, "shared_memory")
 
 
-# --- Python: hand 64 MiB over -----------------------------------------------------------------------------------------
+# --- Python: hand over 64 MiB -----------------------------------------------------------------------------------------
 
 
 def receiver(channel):
-    """Sum what is sent: an array, or the name of a segment and how to attach it; None ends it."""
+    """Send back the sum of each received array or segment; end at None."""
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    while (told := channel.recv()) is not None:
-        if isinstance(told, np.ndarray):
-            channel.send(float(told.sum()))
+    while (received := channel.recv()) is not None:
+        if isinstance(received, np.ndarray):
+            channel.send(float(received.sum()))
         else:
-            kind, name, how = told
+            kind, name, how = received
             with untracked():
                 made = kind(name, **how)
             values = np.ndarray(DOUBLES, buffer=made.buf)
             channel.send(float(values.sum()))
             del values
             made.close()
-        channel.send("let go")
+        channel.send("closed")
 
 
 class Handover:
-    """A receiver that runs already, and a source that is warm."""
+    """A running receiver process, and a source array in warm memory."""
 
     def __init__(self):
         context = multiprocessing.get_context("spawn")
@@ -235,13 +235,13 @@ class Handover:
         self.process.join()
 
     def ask(self, what):
-        """Send it and check the answer."""
+        """Send a request and check the answer."""
         self.channel.send(what)
         if self.channel.recv() != self.wanted:
-            raise RuntimeError("the receiver has another sum")
+            raise RuntimeError("the receiver computed another sum")
 
     def through(self, kind, **how):
-        """Make a contender: a new segment, filled in place and handed over."""
+        """Return a contender that fills a new segment in place and hands it over."""
         attached = {key: value for key, value in how.items() if kind is shmkit.SharedMemory}
 
         def turn(_rounds):
@@ -262,7 +262,7 @@ class Handover:
         return turn
 
     def kept(self, made, how):
-        """Make a contender: the same segment again, filled in place and handed over."""
+        """Return a contender that fills a kept segment in place and hands it over."""
         values = np.ndarray(DOUBLES, buffer=made.buf)
 
         def turn(_rounds):
@@ -284,18 +284,18 @@ class Handover:
         return took
 
     def copy(self, _rounds):
-        """Copy to new memory and sum, here."""
+        """Copy to new memory and sum, in this process."""
         begin = time.perf_counter()
         if float(self.source.copy().sum()) != self.wanted:
-            raise RuntimeError("another sum")
+            raise RuntimeError("the copy has another sum")
         return time.perf_counter() - begin
 
     def warm_copy(self, _rounds):
-        """Copy to memory that is there and sum, here."""
+        """Copy to warm memory and sum, in this process."""
         begin = time.perf_counter()
         np.copyto(self.target, self.source)
         if float(self.target.sum()) != self.wanted:
-            raise RuntimeError("another sum")
+            raise RuntimeError("the copy has another sum")
         return time.perf_counter() - begin
 
 

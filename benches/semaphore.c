@@ -1,5 +1,5 @@
 /*
- * Semaphores from C, beside sem_t: an uncontended permit, and permits that two processes pass back and forth.
+ * Compares semaphores from C with sem_t: an uncontended permit, and permits that two processes exchange.
  *
  *   semaphore PAIRS [BENCH...]      prints the samples of each bench as lines of JSON (pairs.h)
  */
@@ -10,7 +10,7 @@
 
 enum { THERE, BACK, BOTH };
 
-/* The peers, in memory that both processes share; each in a line of its own. */
+/* The peers, in memory that both processes share; each in a cache line of its own. */
 static struct shared {
 	struct {
 		_Alignas(64) sem_t semaphore;
@@ -18,7 +18,7 @@ static struct shared {
 	} of[BOTH], alone;
 } *shared;
 
-/* Ours, without a name: forked children have them too. */
+/* Our unnamed semaphores, which forked children inherit. */
 static shmkit_semaphore *plain, *with_undo, *turns[BOTH];
 
 /* --- an uncontended permit --------------------------------------------------------------------------------------- */
@@ -51,30 +51,30 @@ static int bench_alone(int pairs)
 	return measure("semaphore alone", them, sizeof(them) / sizeof(*them), pairs, 0);
 }
 
-/* --- permits that two processes pass back and forth -------------------------------------------------------------- */
+/* --- permits that two processes exchange ------------------------------------------------------------------------- */
 
-static int give_ours(int which)
+static int release_ours(int which)
 {
 	return shmkit_semaphore_release(turns[which], 1);
 }
 
-static int take_ours(int which)
+static int acquire_ours(int which)
 {
 	return shmkit_semaphore_acquire(turns[which], 1, SHMKIT_FOREVER, 0);
 }
 
-static int give_sem(int which)
+static int release_sem(int which)
 {
 	return sem_post(&shared->of[which].semaphore);
 }
 
-static int take_sem(int which)
+static int acquire_sem(int which)
 {
 	return sem_wait(&shared->of[which].semaphore);
 }
 
-/* Forks the process that answers, goes there and back `rounds` times, and returns the ns that took. */
-static int64_t take_turns(long rounds, int (*give)(int which), int (*take)(int which))
+/* Forks the process that answers, makes `rounds` round trips, and returns their ns. */
+static int64_t take_turns(long rounds, int (*release)(int which), int (*acquire)(int which))
 {
 	pid_t child = fork_helper(0);
 	int failed = 0, status = -1;
@@ -83,27 +83,27 @@ static int64_t take_turns(long rounds, int (*give)(int which), int (*take)(int w
 	if (child == 0) {
 		bind_to(1);
 		for (long i = 0; i <= rounds && !failed; i++)
-			failed = take(THERE) | give(BACK);
+			failed = acquire(THERE) | release(BACK);
 		_exit(failed);
 	}
 	bind_to(0);
-	/* The first round waits until the other process is there. */
-	failed = child < 0 || give(THERE) || take(BACK);
+	/* The first round waits until the other process is ready. */
+	failed = child < 0 || release(THERE) || acquire(BACK);
 	begin = now();
 	for (long i = 0; i < rounds && !failed; i++)
-		failed = give(THERE) | take(BACK);
+		failed = release(THERE) | acquire(BACK);
 	begin = now() - begin;
 	unbind();
 	if (failed && child > 0)
 		kill(child, SIGKILL);
 	if (waitpid(child, &status, 0) == child && status == 0)
 		return begin;
-	complain("taking turns", "a process has failed");
+	complain("taking turns", "a process failed");
 	return -1;
 }
 
-TURN_BY(turn_turns_ours, take_turns(rounds, give_ours, take_ours))
-TURN_BY(turn_turns_sem, take_turns(rounds, give_sem, take_sem))
+TURN_BY(turn_turns_ours, take_turns(rounds, release_ours, acquire_ours))
+TURN_BY(turn_turns_sem, take_turns(rounds, release_sem, acquire_sem))
 
 static int bench_turns(int pairs)
 {

@@ -1,4 +1,4 @@
-"""Semaphores beside their peers: sem_t from C, multiprocessing and posix_ipc from Python."""
+"""Compare semaphores with their peers: sem_t from C, multiprocessing and posix_ipc from Python."""
 
 import itertools
 import multiprocessing
@@ -8,11 +8,11 @@ import pairs
 import posix_ipc
 import shmkit
 
-ALONE = "C: acquire and release, nobody else wants it"
-TURNS = "C: two processes give each other permits in turn"
+ALONE = "C: acquire and release, uncontended"
+TURNS = "C: two processes release permits to each other in turn"
 PY_ALONE = "Python: acquire(); release() of a Semaphore"
 PY_WITH = "Python: with semaphore"
-PY_TURNS = "Python: two processes give each other permits in turn"
+PY_TURNS = "Python: two processes release permits to each other in turn"
 
 COMPARISONS = [
     pairs.Comparison("semaphore alone", "shmkit", "sem_t", 1.2, ALONE),
@@ -43,14 +43,14 @@ def bench_alone(count, samples):
 
 
 def answer(there, back):
-    """Acquire one semaphore and release the other, for ever."""
+    """Acquire one semaphore and release the other, forever."""
     while True:
         there.acquire()
         back.release()
 
 
 def take_turns(there, back):
-    """Make a contender that releases one semaphore and acquires the other."""
+    """Return a contender that releases one semaphore and acquires the other."""
 
     def turn(rounds):
         each = itertools.repeat(None, rounds)

@@ -3,12 +3,12 @@
  *
  *   | this process: `ask`           | its helper: `answer`          |
  *   |-------------------------------|-------------------------------|
- *   | say THERE                     | hear THERE                    |
- *   | hear BACK                     | say BACK                      |
+ *   | post THERE                    | await THERE                   |
+ *   | await BACK                    | post BACK                     |
  *
- * Running: without a pause, so that both processes spin; a turn takes the time of all round trips. Asleep: each process
- * pauses before it says, so that the other one sleeps; a turn takes the times from before each `say` to after the
- * `hear` that it ends.
+ * Running: there is no pause, so both processes spin; a turn is the time of all round trips. Asleep: each process
+ * pauses before it posts, so that the other process sleeps; a turn is the sum of the times from before each `post` to
+ * after the `await` that it ends.
  */
 
 #ifndef TRIPS_H
@@ -20,56 +20,56 @@
 
 enum { THERE, BACK, BOTH };
 
-/* The pause before a process says, where the other one is to sleep, in ns. */
+/* The pause before a process posts, in ns, so that the other process sleeps. */
 static const int64_t ASLEEP = 300000;
-/* No turn takes so many seconds unless something is wrong. */
-static const unsigned PATIENCE = 60;
+/* A turn of more seconds has failed. */
+static const unsigned DEADLINE_SECONDS = 60;
 
-/* What the two processes share, beside the rivals. */
+/* State that the two processes share, beside the rivals. */
 struct trips {
-	/* When the last `say` began, if there is a pause. */
+	/* When the last `post` began, if there is a pause. */
 	_Alignas(64) volatile int64_t begun;
-	/* The helper is there; it has failed; how long its waits took. */
+	/* The helper is ready; it has failed; the ns of its waits. */
 	_Alignas(64) atomic_int ready, failed;
 	volatile int64_t took;
 };
 
-/* Calls return nonzero on failure. `hear` takes back what was said, so that it can be said again. */
+/* Calls return nonzero on failure. `await` resets the state, so that `post` can be called again. */
 struct rival {
-	int (*say)(int which);
-	int (*hear)(int which);
+	int (*post)(int which);
+	int (*await)(int which);
 };
 
-/* In shared memory; the program sets it. */
+/* In shared memory; the program sets this pointer. */
 static struct trips *trips;
 static const struct rival *rival;
 static int64_t pause_ns;
 
-/* The loops of the two processes, which the program defines; they return nonzero on failure. */
+/* The loops of the two processes. The program defines them; they return nonzero on failure. */
 static int ask(long rounds, int64_t *took);
 static int answer(long rounds, int64_t *took);
 
-static int say(int which)
+static int post(int which)
 {
 	if (pause_ns) {
 		for (int64_t begin = now(); now() - begin < pause_ns;)
 			;
 		trips->begun = now();
 	}
-	return rival->say(which);
+	return rival->post(which);
 }
 
-/* With a pause, adds to `took` the time since the other process began to say. */
-static int hear(int which, int64_t *took)
+/* With a pause, adds to `took` the time since the other process began to post. */
+static int await(int which, int64_t *took)
 {
-	int failed = rival->hear(which);
+	int failed = rival->await(which);
 
 	if (pause_ns)
 		*took += now() - trips->begun;
 	return failed;
 }
 
-/* Goes there and back `rounds` times; returns the ns that took. */
+/* Makes `rounds` round trips; returns their ns. */
 static int64_t round_trips(long rounds)
 {
 	int64_t begin, took = 0;
@@ -77,7 +77,7 @@ static int64_t round_trips(long rounds)
 	pid_t child;
 
 	atomic_store(&trips->ready, 0);
-	child = fork_helper(PATIENCE);
+	child = fork_helper(DEADLINE_SECONDS);
 	if (child < 0)
 		return -1;
 	if (child == 0) {
@@ -98,13 +98,13 @@ static int64_t round_trips(long rounds)
 		kill(child, SIGKILL);
 	waitpid(child, &status, 0);
 	if (failed || status || atomic_load(&trips->failed)) {
-		complain("a round trip", "a call has failed, or the other process has died");
+		complain("a round trip", "a call failed, or the other process died");
 		return -1;
 	}
 	return pause_ns ? took + trips->took : begin;
 }
 
-/* Makes a turn of round trips through a rival. */
+/* Defines a turn of round trips through a rival. */
 #define TRIPS(NAME, RIVAL)                                                                                             \
 	static int64_t NAME(long rounds)                                                                                   \
 	{                                                                                                                  \

@@ -1,10 +1,10 @@
-"""Kills holders and waiters in every way in which multiprocessing hangs, and shows shmkit going on beside it.
+"""Kill owners and waiters in every way in which multiprocessing hangs, and show that shmkit continues.
 
-    python examples/hangs.py [--patience SECONDS]
+    python examples/hangs.py [--timeout SECONDS]
 
-Each line is one victim: a process that is killed (SIGKILL) while it holds something or waits for something, and another
-that comes afterwards. The watchdog ends those that hang. multiprocessing has no readers-writer lock: there the victim
-dies in the one that articles make of two Locks and a counter. The script ends with 0 if shmkit goes on everywhere.
+Each line shows one case. A victim is killed (SIGKILL) while it holds or waits for an object, then a survivor uses the
+object. A survivor that hangs is killed after the timeout. multiprocessing has no readers-writer lock; the script uses
+the one that articles build from two Locks and a counter. It exits with 0 if shmkit continues in every case.
 """
 
 import argparse
@@ -19,161 +19,161 @@ from typing import Callable, NamedTuple
 import shmkit
 
 FORK = multiprocessing.get_context("fork")
-# How many seconds a process may take that is not expected to hang: far more than any needs.
-HUNG = 60
+# The deadline in seconds of a process that must not hang: far more than any process needs.
+DEADLINE = 60
 
 
 class ReadersAndWriter:
-    """The readers-writer lock of the articles: the first reader locks writers out, the last lets them in again."""
+    """The readers-writer lock of the articles: the first reader locks writers out, the last one admits them."""
 
     def __init__(self):
         self._readers, self._mutex, self._writing = FORK.Value("i", 0, lock=False), FORK.Lock(), FORK.Lock()
 
     def acquire_read(self):
-        """Begin to read."""
+        """Acquire the lock for reading."""
         with self._mutex:
             self._readers.value += 1
             if self._readers.value == 1:
                 self._writing.acquire()
 
     def release_read(self):
-        """End it."""
+        """Release the lock of a reader."""
         with self._mutex:
             self._readers.value -= 1
             if self._readers.value == 0:
                 self._writing.release()
 
     def acquire_write(self):
-        """Begin to write."""
+        """Acquire the lock for writing."""
         self._writing.acquire()
 
     def release_write(self):
-        """End it."""
+        """Release the lock of the writer."""
         self._writing.release()
 
 
 class Case(NamedTuple):
-    """A way to die, and what comes afterwards."""
+    """One way to die, and what the survivor does."""
 
     victim: str
     standard: Callable
     own: Callable
-    # What the victim does until it is killed, and what the survivor does then.
+    # What the victim does until it is killed, and what the survivor does afterwards.
     dies: Callable
-    goes_on: Callable
+    survives: Callable
 
 
 def hold(lock):
-    """Take it and never give it back."""
+    """Acquire a lock and never release it."""
     lock.acquire()
     signal.pause()
 
 
-def take(lock):
-    """Take it, whatever its last owner has left, and give it back."""
+def acquire_and_release(lock):
+    """Acquire a lock, recover it if its owner died, and release it."""
     try:
         lock.acquire()
     except shmkit.OwnerDied:
         with lock.recover():
-            return "told, and recovered"
+            return "owner died, recovered"
     lock.release()
-    return "taken"
+    return "acquired"
 
 
 def wait_inside(condition):
-    """Wait for a notification that does not come."""
+    """Wait for a notification."""
     with condition:
         condition.wait()
 
 
 def notify(condition):
-    """Wake one, whatever the lock's last owner has left."""
+    """Wake one waiter; recover the lock if its owner died."""
     try:
         with condition:
             condition.notify()
     except shmkit.OwnerDied:
         with condition.recover():
             condition.notify()
-        return "told, and notified"
+        return "owner died, notified"
     return "notified"
 
 
 def notify_all(condition):
-    """Wake all."""
+    """Wake all waiters."""
     with condition:
         condition.notify_all()
     return "notified"
 
 
 def set_event(event):
-    """Set it and look at it."""
+    """Set an event and wait for it."""
     event.set()
     return "set" if event.wait() else "not set"
 
 
 def arrive(barrier):
-    """Be the second of two."""
+    """Arrive as the second of two parties."""
     try:
         barrier.wait()
     except threading.BrokenBarrierError:
-        return "told: broken"
+        return "broken"
     return "passed"
 
 
 def read(lock):
-    """Read and never stop."""
+    """Acquire for reading and never release."""
     lock.acquire_read()
     signal.pause()
 
 
 def write(lock):
-    """Write and never stop."""
+    """Acquire for writing and never release."""
     lock.acquire_write()
     signal.pause()
 
 
 def read_after(lock):
-    """Read, whatever the last writer has left."""
+    """Acquire for reading, recover if the writer died, and release."""
     try:
         lock.acquire_read()
     except shmkit.OwnerDied:
         with lock.recover():
-            return "told, and recovered"
+            return "owner died, recovered"
     lock.release_read()
     return "read"
 
 
 def write_after(lock):
-    """Write, whatever the last writer has left."""
+    """Acquire for writing, recover if the writer died, and release."""
     try:
         lock.acquire_write()
     except shmkit.OwnerDied:
         with lock.recover():
-            return "told, and recovered"
+            return "owner died, recovered"
     lock.release_write()
     return "written"
 
 
 def pass_on(queue):
-    """Put something and get it."""
+    """Put a message and get it."""
     queue.put("passed on")
     return queue.get()
 
 
-def full_of_work(queue):
-    """Return the queue with a task in it."""
+def with_a_task(queue):
+    """Put a task into a queue and return the queue."""
     queue.put("done")
     return queue
 
 
-def take_on(queue):
-    """Take the task and never say that it is done."""
+def get_task(queue):
+    """Get the task and never call task_done()."""
     queue.get()
     signal.pause()
 
 
 def finish(queue):
-    """Do the task, and wait until all of them are done."""
+    """Get the task, call task_done(), and wait until all tasks are done."""
     task = queue.get()
     queue.task_done()
     queue.join()
@@ -181,10 +181,10 @@ def finish(queue):
 
 
 CASES = [
-    Case("holder of a Lock", FORK.Lock, shmkit.Lock, hold, take),
-    Case("holder of an RLock", FORK.RLock, shmkit.RLock, hold, take),
-    Case("holder of a Semaphore", FORK.Semaphore, lambda: shmkit.Semaphore(undo=True), hold, take),
-    Case("holder of a BoundedSemaphore", FORK.BoundedSemaphore, shmkit.BoundedSemaphore, hold, take),
+    Case("holder of a Lock", FORK.Lock, shmkit.Lock, hold, acquire_and_release),
+    Case("holder of an RLock", FORK.RLock, shmkit.RLock, hold, acquire_and_release),
+    Case("holder of a Semaphore", FORK.Semaphore, lambda: shmkit.Semaphore(undo=True), hold, acquire_and_release),
+    Case("holder of a BoundedSemaphore", FORK.BoundedSemaphore, shmkit.BoundedSemaphore, hold, acquire_and_release),
     Case("holder of a Condition", FORK.Condition, shmkit.Condition, hold, notify),
     Case("waiter of a Condition, notify", FORK.Condition, shmkit.Condition, wait_inside, notify),
     Case("waiter of a Condition, notify_all", FORK.Condition, shmkit.Condition, wait_inside, notify_all),
@@ -197,74 +197,74 @@ CASES = [
     Case("waiter of a SimpleQueue", FORK.SimpleQueue, shmkit.SimpleQueue, lambda queue: queue.get(), pass_on),
     Case(
         "worker of a JoinableQueue",
-        lambda: full_of_work(FORK.JoinableQueue()),
-        lambda: full_of_work(shmkit.JoinableQueue()),
-        take_on,
+        lambda: with_a_task(FORK.JoinableQueue()),
+        lambda: with_a_task(shmkit.JoinableQueue()),
+        get_task,
         finish,
     ),
 ]
 
 
 def is_asleep(pid):
-    """Say whether a process sleeps: its state is the field behind its name."""
+    """Return whether a process sleeps: its state is the field after its name."""
     with open(f"/proc/{pid}/stat") as stat:
         return stat.read().rpartition(")")[2].split()[0] == "S"
 
 
 def wait_until_asleep(victim):
-    """Wait until a process has been found asleep often enough to be there, where it stays."""
-    often, end = 0, time.monotonic() + HUNG
-    while often < 50:
-        often = often + 1 if is_asleep(victim.pid) else 0
+    """Wait until a process slept at 50 looks in a row: it then blocks where it is to die."""
+    asleep, end = 0, time.monotonic() + DEADLINE
+    while asleep < 50:
+        asleep = asleep + 1 if is_asleep(victim.pid) else 0
         if time.monotonic() > end or not victim.is_alive():
-            sys.exit("the victim does not get to where it is to die")
+            sys.exit("the victim does not block where it is to die")
         time.sleep(0.002)
 
 
-def try_it(make, case, patience):
-    """Kill the victim; return what the survivor did and after how many seconds, None where it hangs."""
-    thing = make()
-    victim = FORK.Process(target=case.dies, args=(thing,))
+def kill_victim(make, case, timeout):
+    """Kill the victim; return the survivor's result and its seconds, or None if the survivor hangs."""
+    shared = make()
+    victim = FORK.Process(target=case.dies, args=(shared,))
     victim.start()
     wait_until_asleep(victim)
     os.kill(victim.pid, signal.SIGKILL)
     victim.join()
-    told, tell = FORK.Pipe(duplex=False)
-    survivor = FORK.Process(target=lambda: tell.send(case.goes_on(thing)))
+    receiver, sender = FORK.Pipe(duplex=False)
+    survivor = FORK.Process(target=lambda: sender.send(case.survives(shared)))
     begun = time.monotonic()
     survivor.start()
-    tell.close()
+    sender.close()
     try:
-        if not told.poll(patience):
+        if not receiver.poll(timeout):
             return None
-        return told.recv(), time.monotonic() - begun
+        return receiver.recv(), time.monotonic() - begun
     except EOFError:
         return "failed", time.monotonic() - begun
     finally:
         survivor.kill()
         survivor.join()
-        told.close()
+        receiver.close()
 
 
 def main():
-    """Run it."""
+    """Run the script."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--patience", type=float, default=2, help="seconds after which it hangs (%(default)s)")
-    patience = parser.parse_args().patience
-    if patience <= 0:
-        parser.error("the patience is a time")
+    parser.add_argument("--timeout", type=float, default=2, help="seconds until a process counts as hung (%(default)s)")
+    timeout = parser.parse_args().timeout
+    if timeout <= 0:
+        parser.error(f"--timeout must be positive, not {timeout:g}")
     good = True
     print(f"{'killed':36}{'multiprocessing':28}shmkit")
     for case in CASES:
-        standard = try_it(case.standard, case, patience)
-        own = try_it(case.own, case, max(patience, HUNG))
+        standard = kill_victim(case.standard, case, timeout)
+        own = kill_victim(case.own, case, max(timeout, DEADLINE))
         columns = [
-            f"hangs (for {patience:g} s)" if found is None else f"{found[0]} ({found[1] * 1e3:.0f} ms)"
+            f"hangs (for {timeout:g} s)" if found is None else f"{found[0]} ({found[1] * 1e3:.0f} ms)"
             for found in (standard, own)
         ]
         print(f"{case.victim:36}{columns[0]:28}{columns[1]}", flush=True)
         good = good and own is not None and own[0] != "failed"
-    sys.exit(0 if good else "shmkit did not go on everywhere")
+    sys.exit(0 if good else "shmkit did not continue in every case")
 
 
 if __name__ == "__main__":

@@ -1,8 +1,8 @@
-"""Four processes move money between accounts in one typed memoryview, under one lock, and one is killed in the middle.
+"""Four processes transfer money in one typed memoryview, under one lock, and one is killed inside a transfer.
 
     python examples/accounts/run.py [--transfers N]
 
-It needs shmkit, Cython and setuptools. It ends with 0 if no money was lost or made, and leaves nothing behind.
+It needs shmkit, Cython and setuptools. It exits with 0 if the total of all accounts is unchanged. It removes its files.
 """
 
 import argparse
@@ -34,30 +34,30 @@ def build(folder):
 
 
 def work(folder, shm, lock, orders):
-    """Make transfers in the segment that came pickled, under the lock that came with it."""
+    """Make transfers in a segment and under a lock that were both pickled for this process."""
     sys.path.insert(0, str(folder))
     accounts = importlib.import_module("accounts")
     deaths = accounts.make_transfers(lock, shm.view("d", (2, ACCOUNTS)), *orders)
-    print(f"process {os.getpid()}: all transfers made, {deaths} deaths seen", flush=True)
+    print(f"process {os.getpid()}: all transfers made, took over from {deaths} dead owners", flush=True)
 
 
 def wait_until(condition, what):
-    """Wait until something is so."""
+    """Wait until a condition holds."""
     end = time.monotonic() + WATCHDOG
     while not condition():
         if time.monotonic() > end:
-            sys.exit(f"still not so after {WATCHDOG:.0f} s: {what}")
+            sys.exit(f"timed out after {WATCHDOG:.0f} s: {what}")
         time.sleep(0.001)
 
 
 def run(folder, transfers):
-    """Tell the story; return whether the balances are right."""
+    """Run all processes, kill one, and return whether the balances are right."""
     accounts = importlib.import_module("accounts")
     with shmkit.SharedMemory(create=True, size=2 * ACCOUNTS * 8, anonymous=True, managed=True) as shm:
         table = shm.view("d", (2, ACCOUNTS))
         for account in range(ACCOUNTS):
             table[0, account] = START
-        # Any of the segment's own, of one placed in the data, or of one without a name would do.
+        # A built-in, a placed or an unnamed lock would all do here.
         lock = shmkit.Lock()
         workers = [
             SPAWN.Process(target=work, args=(folder, shm, lock, (transfers, seed))) for seed in range(1, WORKERS)
@@ -65,13 +65,13 @@ def run(folder, transfers):
         doomed = SPAWN.Process(target=work, args=(folder, shm, lock, (transfers, WORKERS, transfers // 2)))
         try:
             doomed.start()
-            wait_until(lambda: lock.owner == doomed.pid and accounts.is_half_done(table), "the doomed one is inside")
-            # The others come now: started at the same time they might be done before it gets there.
+            wait_until(lambda: lock.owner == doomed.pid and accounts.is_half_done(table), "the transfer is half done")
+            # The others start only now: started earlier, they could finish before the doomed process arrives.
             for worker in workers:
                 worker.start()
-            wait_until(lambda: lock.stat().contended_since is not None, "somebody waits for it")
+            wait_until(lambda: lock.stat().contended_since is not None, "a process waits for the lock")
             os.kill(doomed.pid, signal.SIGKILL)
-            print(f"process {doomed.pid}: killed between taking the money and giving it", flush=True)
+            print(f"process {doomed.pid}: killed between the two halves of a transfer", flush=True)
             for worker in [doomed, *workers]:
                 worker.join(WATCHDOG)
             ended_well = all(worker.exitcode == 0 for worker in workers)
@@ -86,21 +86,21 @@ def run(folder, transfers):
         begun = START * ACCOUNTS
         print(
             f"{stat.acquisitions} acquisitions, {stat.contended} after waiting, {stat.recoveries} after a death; "
-            f"{total:.0f} in all accounts, {begun:.0f} at the beginning"
+            f"{total:.0f} in all accounts, {begun:.0f} at the start"
         )
         return ended_well and stat.recoveries == 1 and total == begun
 
 
 def main():
-    """Run it."""
+    """Run the example."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--transfers", type=int, default=200_000, help="how many each process makes (%(default)s)")
+    parser.add_argument("--transfers", type=int, default=200_000, help="transfers of each process (%(default)s)")
     arguments = parser.parse_args()
     if arguments.transfers < 1:
-        parser.error("each process makes at least one transfer")
+        parser.error(f"--transfers must be at least one, not {arguments.transfers}")
     with tempfile.TemporaryDirectory() as folder:
         build(folder)
-        sys.exit(0 if run(folder, arguments.transfers) else "the accounts are not right")
+        sys.exit(0 if run(folder, arguments.transfers) else "the total of the accounts changed, or a process failed")
 
 
 if __name__ == "__main__":

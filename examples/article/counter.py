@@ -1,8 +1,8 @@
-"""A shared counter: four processes add to it under one lock, and one of them is killed on the way.
+"""A shared counter: four processes increment it under one lock, and one of them is killed.
 
     python examples/article/counter.py [--times N]
 
-The articles have a Value and its get_lock(), which hangs for ever when a process is killed while it holds the lock.
+Articles use a Value and its get_lock(). If a process dies while it holds that lock, all others hang forever.
 """
 
 import argparse
@@ -14,7 +14,7 @@ import shmkit
 
 
 def count(shm, lock, times):
-    """Add one, `times` times."""
+    """Increment the counter `times` times."""
     counter = shm.view("Q")
     for _ in range(times):
         with lock:
@@ -22,18 +22,18 @@ def count(shm, lock, times):
 
 
 def count_until_killed(shm, lock):
-    """Add one, and be killed while holding the lock."""
+    """Increment the counter once, then die while holding the lock."""
     with lock:
         shm.view("Q")[0] += 1
         os.kill(os.getpid(), signal.SIGKILL)
 
 
 def main():
-    """Run it."""
+    """Run the example."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--times", type=int, default=50_000, help="how often each process adds one (%(default)s)")
+    parser.add_argument("--times", type=int, default=50_000, help="increments of each process (%(default)s)")
     times = parser.parse_args().times
-    # A counter is whole after each of its changes: whoever comes after a killed one can go on at once.
+    # Each increment leaves the counter consistent, so the next owner has nothing to repair.
     lock = shmkit.Lock(on_owner_death="recover")
     with shmkit.SharedMemory(create=True, size=8, anonymous=True) as shm:
         workers = [multiprocessing.Process(target=count, args=(shm, lock, times)) for _ in range(3)]

@@ -1,9 +1,9 @@
-"""How much shared memory this process and this machine use, and what the figures of others mean.
+"""Show how much shared memory this process and this machine use, and what psutil's figures mean.
 
     python examples/article/memory.py [--size MIB]
 
-It needs psutil. The articles print psutil's memory_info().shared and take it for the shared memory of the program. It
-is something else: the pages of files, the program and its libraries among them, that this process has touched.
+It needs psutil. Articles print psutil's memory_info().shared as the shared memory of the program. That figure counts
+the pages of files that this process has touched, including the program and its libraries.
 """
 
 import argparse
@@ -15,7 +15,7 @@ MIB = 1 << 20
 
 
 def mapped():
-    """Return how many bytes of segments this process has mapped, and how many of them it has touched."""
+    """Return how many bytes of segments this process has mapped, and how many of these it has touched."""
     maps = [
         entry
         for entry in psutil.Process().memory_maps(grouped=False)
@@ -25,7 +25,7 @@ def mapped():
 
 
 def show(when):
-    """Print the figures that change."""
+    """Print one row of the table and return psutil's figure for this process."""
     limits = shmkit.limits()
     size, touched = mapped()
     shared = psutil.Process().memory_info().shared
@@ -37,27 +37,27 @@ def show(when):
 
 
 def main():
-    """Run it."""
+    """Run the example."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--size", type=int, default=64, help="MiB of the segment it makes (%(default)s)")
+    parser.add_argument("--size", type=int, default=64, help="size of the segment in MiB (%(default)s)")
     size = parser.parse_args().size * MIB
     print(shmkit.limits())
     print(f"{'MiB':26} {'mapped':>10} {'touched':>10} {'psutil':>10} {'machine':>10} {'available':>12}")
     before = show("before")
     with shmkit.SharedMemory(create=True, size=size) as shm:
-        made = show("made, not touched")
+        created = show("created, not touched")
         shm.buf[:] = bytes(size)
         touched = show("touched")
         shm.unlink()
     show("closed and unlinked")
     print(f"""
-Making it took {size / MIB:.0f} MiB from the machine at once: shmkit sets memory aside before anybody can touch it.
-psutil's figure of this process grew by {(made - before) / MIB:.1f} MiB then, and by {(touched - made) / MIB:.1f} MiB
-when it was touched: it counts what is mapped from files and has been touched, in each process anew.
-{before / MIB:.1f} MiB of it were there before: the program and its libraries. So it says neither what a program shares
-nor what is left.
-machine: psutil.virtual_memory().shared, all of /dev/shm and all memory files, whoever made them.
-available: shmkit.limits().memory_available. What the next segment can have is the first line above.""")
+Creating the segment took {size / MIB:.0f} MiB from the machine at once: shmkit reserves the memory of a segment.
+psutil's figure for this process grew by {(created - before) / MIB:.1f} MiB at the creation, and by
+{(touched - created) / MIB:.1f} MiB when the segment was touched. Each process counts the file pages that it touched.
+{before / MIB:.1f} MiB were counted before the creation: the program and its libraries. The figure therefore shows
+neither what a program shares nor what is left.
+machine: psutil.virtual_memory().shared, all of /dev/shm and all memory files of every process.
+available: shmkit.limits().memory_available. The first line above shows how large the next segment can be.""")
 
 
 if __name__ == "__main__":

@@ -1,9 +1,9 @@
-"""Producers and consumers: a Queue between them, and a consumer that is killed with a number in its hands.
+"""Producers and consumers share a Queue, and one consumer is killed while it holds a lease.
 
     python examples/article/producers.py [--numbers N]
 
-What articles write with a lock, a list and two Conditions is put and get. Who leases a number, instead of getting it,
-may die: another consumer gets it, and is told that this is the second time.
+put() and get() replace the lock, the list and the two Conditions of the articles. If a consumer dies while it leases
+a message, another consumer receives that message again, and `attempts` is then 2.
 """
 
 import argparse
@@ -16,7 +16,7 @@ import shmkit
 
 PRODUCERS = 3
 CONSUMERS = 2
-ROOM = 16
+CAPACITY = 16
 
 
 def produce(queue, numbers):
@@ -26,24 +26,24 @@ def produce(queue, numbers):
 
 
 def consume(queue, sums, dies):
-    """Take numbers out of the queue and add them up, until no more come; perhaps be killed over the first."""
-    total = again = 0
+    """Lease numbers and add them up until the queue shuts down; with `dies`, die while holding the first lease."""
+    total = redelivered = 0
     with contextlib.suppress(shmkit.ShutDown):
         while True:
             with queue.lease() as message:
                 if dies:
                     os.kill(os.getpid(), signal.SIGKILL)
                 total += message.get()
-                again += message.attempts > 1
-    sums.put((total, again))
+                redelivered += message.attempts > 1
+    sums.put((total, redelivered))
 
 
 def main():
-    """Run it."""
+    """Run the example."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--numbers", type=int, default=5_000, help="how many each producer makes (%(default)s)")
+    parser.add_argument("--numbers", type=int, default=5_000, help="numbers of each producer (%(default)s)")
     numbers = range(1, parser.parse_args().numbers + 1)
-    queue, sums = shmkit.Queue(maxsize=ROOM), shmkit.Queue()
+    queue, sums = shmkit.Queue(maxsize=CAPACITY), shmkit.Queue()
     doomed = multiprocessing.Process(target=consume, args=(queue, sums, True))
     consumers = [multiprocessing.Process(target=consume, args=(queue, sums, False)) for _ in range(CONSUMERS)]
     producers = [multiprocessing.Process(target=produce, args=(queue, numbers)) for _ in range(PRODUCERS)]
@@ -58,8 +58,8 @@ def main():
     found = [sums.get() for _ in consumers]
     for process in consumers:
         process.join()
-    total, again = map(sum, zip(*found))
-    print(f"{total} taken out, {PRODUCERS * sum(numbers)} put in; {again} for the second time")
+    total, redelivered = map(sum, zip(*found))
+    print(f"{total} received, {PRODUCERS * sum(numbers)} sent; {redelivered} redelivered")
 
 
 if __name__ == "__main__":

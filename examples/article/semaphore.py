@@ -1,9 +1,9 @@
-"""A Semaphore(3) that limits who is inside: eight processes, three places, and one process that dies in there.
+"""A Semaphore(3) admits three of eight processes at a time, and one process dies while it holds a permit.
 
     python examples/article/semaphore.py [--visits N]
 
-The articles have multiprocessing.Semaphore(3): each process that is killed inside takes its place with it for ever,
-after three of them nobody gets in. With undo=True the dead's places come back.
+Articles use multiprocessing.Semaphore(3). Each process that dies while it holds a permit takes that permit away
+forever; after three deaths every acquire() hangs. With undo=True the permits of dead processes are reclaimed.
 """
 
 import argparse
@@ -14,15 +14,15 @@ import time
 
 import shmkit
 
-PLACES = 3
-GUESTS = 8
+PERMITS = 3
+VISITORS = 8
 
 
-def visit(places, lock, shm, visits, dies):
-    """Go in and out, and note how many are inside."""
+def visit(permits, lock, shm, visits, dies):
+    """Enter and leave `visits` times, and record how many processes are inside."""
     inside = shm.view("Q")
     for _ in range(visits):
-        with places:
+        with permits:
             if dies:
                 os.kill(os.getpid(), signal.SIGKILL)
             with lock:
@@ -34,25 +34,25 @@ def visit(places, lock, shm, visits, dies):
 
 
 def main():
-    """Run it."""
+    """Run the example."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--visits", type=int, default=100, help="how often each process goes in (%(default)s)")
+    parser.add_argument("--visits", type=int, default=100, help="visits of each process (%(default)s)")
     visits = parser.parse_args().visits
-    places, lock = shmkit.Semaphore(PLACES, undo=True), shmkit.Lock()
+    permits, lock = shmkit.Semaphore(PERMITS, undo=True), shmkit.Lock()
     with shmkit.SharedMemory(create=True, size=16, anonymous=True) as shm:
-        guests = [
-            multiprocessing.Process(target=visit, args=(places, lock, shm, visits, guest == 0))
-            for guest in range(GUESTS)
+        visitors = [
+            multiprocessing.Process(target=visit, args=(permits, lock, shm, visits, visitor == 0))
+            for visitor in range(VISITORS)
         ]
-        for guest in guests:
-            guest.start()
-        for guest in guests:
-            guest.join()
+        for visitor in visitors:
+            visitor.start()
+        for visitor in visitors:
+            visitor.join()
         now, most = shm.view("Q")
-    # Somebody must ask before it is known that one has died: whoever finds no place does.
-    with places, places, places:
+    # A dead holder is noticed only by an acquire() that finds no permit, so acquire all three.
+    with permits, permits, permits:
         pass
-    print(f"{now} inside, {most} at the most; {places.stat().recoveries} place came back; {places.get_value()} free")
+    print(f"{now} inside, {most} at most; {permits.stat().recoveries} permit reclaimed; {permits.get_value()} free")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Ten threads and a Lock: the same lock that works between processes works between threads.
+"""Ten threads share one Lock: a lock between processes is also a lock between threads.
 
 python examples/article/threads.py [--times N]
 """
@@ -10,9 +10,9 @@ import shmkit
 
 
 def main():
-    """Run it."""
+    """Run the example."""
     parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    parser.add_argument("--times", type=int, default=10_000, help="how often each thread deposits (%(default)s)")
+    parser.add_argument("--times", type=int, default=10_000, help="deposits of each thread (%(default)s)")
     times = parser.parse_args().times
     lock = shmkit.Lock()
     balance = [0]

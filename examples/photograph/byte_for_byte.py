@@ -1,4 +1,4 @@
-"""Looks at the segment through the C functions of the library with ctypes alone, without the package's own classes."""
+"""Read the segment through the C functions of the library with ctypes, without the classes of the package."""
 
 import ctypes
 
@@ -9,7 +9,7 @@ READONLY = 16  # SHMKIT_SEGMENT_READONLY in shmkit.h
 
 
 class Options(ctypes.Structure):
-    """struct shmkit_segment_options."""
+    """The C structure shmkit_segment_options."""
 
     _fields_ = (
         ("struct_size", ctypes.c_uint32),
@@ -32,17 +32,17 @@ MEMCMP.argtypes = [ctypes.c_void_p, ctypes.c_void_p, ctypes.c_size_t]
 
 
 def check(status):
-    """Raise what a status says, unless it is SHMKIT_OK."""
+    """Raise DemoError with the text of a status other than SHMKIT_OK."""
     if status != 0:
         raise DemoError(f"ctypes: {LIBRARY.shmkit_strerror(status).decode()}")
 
 
 def same_bytes(name, offset, array):
-    """Say whether the bytes of a segment from `offset` on are those of an array."""
+    """Return whether the bytes of a segment from `offset` on equal those of an array."""
     segment, data = ctypes.c_void_p(), ctypes.c_void_p()
     options = Options(struct_size=ctypes.sizeof(Options), flags=READONLY)
-    least = offset + array.nbytes
-    check(LIBRARY.shmkit_segment_open(name.encode(), least, ctypes.byref(options), ctypes.byref(segment)))
+    min_size = offset + array.nbytes
+    check(LIBRARY.shmkit_segment_open(name.encode(), min_size, ctypes.byref(options), ctypes.byref(segment)))
     try:
         check(LIBRARY.shmkit_segment_data(segment, ctypes.byref(data)))
         return MEMCMP(data.value + offset, array.ctypes.data, array.nbytes) == 0

@@ -1,12 +1,12 @@
-"""A photograph in shared memory: four processes filter it, C looks at it, ctypes checks it, and one of them is killed.
+"""Filter a photograph in shared memory with four processes, read it from C and ctypes, and kill two workers.
 
-`make demo` runs it. It tells what it does, leaves nothing in shared memory, and ends with 0 if all it checks is so.
+`make demo` runs it. It prints each step, removes its segments, and exits with 0 if every check passed.
 """
 
 import signal
 
 if __name__ == "__main__" and signal.getsignal(signal.SIGINT) is signal.default_int_handler:
-    # Until there is something to clean up, Ctrl-C just ends us: no traceback out of an import.
+    # Until there is something to clean up, Ctrl-C ends the demo without a traceback from an import.
     signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 import argparse
@@ -25,13 +25,13 @@ import shmkit
 from byte_for_byte import same_bytes
 from ending import DemoError, Stopped
 from recovery import survive_a_death
-from sheet import MOST_WORKERS, Sheet, read_counter
+from sheet import MAX_WORKERS, Sheet, read_counter
 from story import MB, SPAWN, Plan, processes_in_words, progress, require, say, show
 from tiles import tiles_through_a_queue
 from transport import time_transport
 
 HERE = pathlib.Path(__file__).resolve().parent
-# The standard library's segments stand here, wherever SHMKIT_DIR says that ours do.
+# The directory of the standard library's segments. It does not depend on SHMKIT_DIR.
 DIRECTORY = "/dev/shm"
 
 
@@ -40,71 +40,72 @@ DIRECTORY = "/dev/shm"
 
 def build_filter(plan):
     """Compile filter.pyx and make it importable, here and in the workers."""
-    plan.step("The filter is compiled")
+    plan.step("Compile the filter")
     begin = time.perf_counter()
     build = ["build_ext", "--build-lib", plan.build, "--build-temp", plan.build / "temp", "--cython-c-in-temp"]
     force = ["--force"] if older_than_package(plan.build / f"filter{sysconfig.get_config_var('EXT_SUFFIX')}") else []
     plan.ending.run([sys.executable, "setup.py", "-q", *build, *force], cwd=HERE)
     sys.path.insert(0, str(plan.build))
-    say(f"""filter.pyx is Cython: loops over double[:, :, ::1], without the GIL. It says `from shmkit.segment cimport
-        SharedMemory`, and its setup.py says Extension("filter", ["filter.pyx"]) and no more: no include directories,
-        no libraries ({time.perf_counter() - begin:.1f} s).""")
+    say(f"""filter.pyx is Cython: loops over double[:, :, ::1], without the GIL. It has `from shmkit.segment cimport
+        SharedMemory`. Its setup.py needs only Extension("filter", ["filter.pyx"]): no include directories and no
+        libraries ({time.perf_counter() - begin:.1f} s).""")
 
 
 def older_than_package(built):
-    """Say whether the shmkit that is installed came after this was built, if it was."""
+    """Return whether a file is missing or older than the installed shmkit."""
     installed = max(file.stat().st_ctime for file in pathlib.Path(shmkit.__file__).parent.iterdir())
     return not built.exists() or built.stat().st_mtime < installed
 
 
 def read_photograph(plan):
-    """Return the photograph as an array of doubles, as large as asked for and as shared memory has room."""
-    plan.step("A photograph is read")
+    """Return the photograph as an array of doubles, enlarged as far as shared memory has room for it."""
+    plan.step("Read a photograph")
     pictures = importlib.import_module("pictures")
     image = pictures.photograph()
     room = shmkit.limits(DIRECTORY).largest_named
     times = plan.enlarge
-    # Not more than half of the room: the standard library reserves nothing, and without memory a write is SIGBUS.
+    # Use at most half of the room: the standard library reserves no memory, and a write without memory is a SIGBUS.
     while times > 1 and Sheet(image.height * times, image.width * times).size > room // 2:
         times -= 1
     picture = pictures.enlarged(image, times)
     height, width, _ = picture.shape
     size = f", enlarged {times} times: {width} x {height} pixels" if times > 1 else ""
-    say(f"""{pictures.PHOTOGRAPH}, which comes with matplotlib, {image.width} x {image.height} pixels{size}. Three
-        doubles from 0 to 1 for each make {picture.nbytes / MB:.1f} MB. Twice that will go into {DIRECTORY}, and
-        shmkit.limits() says that it has room for {room / MB:,.0f} MB.""")
-    require(Sheet(height, width).size <= room, f"{DIRECTORY} has no room for twice this picture: {room / MB:.1f} MB")
+    say(f"""{pictures.PHOTOGRAPH} of matplotlib, {image.width} x {image.height} pixels{size}. Three doubles from 0 to 1
+        for each pixel make {picture.nbytes / MB:.1f} MB. Twice that size goes into {DIRECTORY}; shmkit.limits() reports
+        room for {room / MB:,.0f} MB there.""")
+    require(Sheet(height, width).size <= room, f"{DIRECTORY} has only {room / MB:.1f} MB for two pictures")
     return picture
 
 
 def make_segment(plan, picture):
-    """Copy the picture into a segment of Python's own making."""
-    plan.step("Python's own SharedMemory takes it in")
+    """Copy the picture into a segment that the standard library creates."""
+    plan.step("Copy it into a segment of Python's own SharedMemory")
     sheet = Sheet(*picture.shape[:2])
     with plan.ending.held():
         shm = shared_memory.SharedMemory(plan.name, create=True, size=sheet.size)
         plan.removals.callback(remove_segment, shm)
     sheet.write_head(shm, 0)
     sheet.picture(shm, 0)[:] = picture
-    say(f"""multiprocessing.shared_memory.SharedMemory, unmodified, has made {DIRECTORY}/{shm.name}: {shm.size / MB:.1f}
-        MB, room for a head, a counter for each worker and two pictures, of which the first is the photograph now.
-        From here on everybody gets its name, and nobody a copy.""")
+    say(f"""The unmodified multiprocessing.shared_memory.SharedMemory created {DIRECTORY}/{shm.name}:
+        {shm.size / MB:.1f} MB for a header, a counter for each worker, and two pictures. The first picture now
+        contains the photograph. All other processes receive the name of the segment, not a copy.""")
     return shm, sheet
 
 
 def remove_segment(shm):
-    """Take the name away and let go of the memory."""
+    """Remove the name and close the segment."""
     shm.unlink()
-    gc.collect()  # frames that an exception went through may still hold arrays over it
+    gc.collect()  # frames of an exception may still hold arrays over the segment
     shm.close()
 
 
 def filter_together(plan, shm, sheet):
-    """Let the workers filter the picture; return which of the two pictures is the last one, and the time it took."""
-    plan.step(f"Filtered by {processes_in_words(plan)}, a band of rows for each")
-    say(f"""They attach it with shmkit.SharedMemory({shm.name!r}). {plan.rounds} rounds: in each a worker reads its band
-        of one picture, and a few rows of its neighbours' bands, and writes the same rows of the other picture; then the
-        pictures change places. The bar below is fed from the counters that the workers keep in the segment.""")
+    """Filter the picture with the workers; return the index of the final picture and the seconds it took."""
+    plan.step(f"Filter it with {processes_in_words(plan)}, a band of rows for each")
+    say(f"""Each worker opens the segment with shmkit.SharedMemory({shm.name!r}). There are {plan.rounds} rounds. In
+        each round a worker reads its band of one picture, and a few rows of the neighbouring bands. It writes its band
+        of the other picture; then the pictures change places. The bar below shows the workers' counters in the
+        segment.""")
     workers = importlib.import_module("workers")
     processes = [
         SPAWN.Process(
@@ -118,13 +119,13 @@ def filter_together(plan, shm, sheet):
     seconds = watch(plan, shm, sheet, processes)
     last = plan.rounds % 2
     sheet.write_head(shm, last)
-    say(f"""Done in {seconds:.2f} s from the moment when all had attached. {processes[0].name.capitalize()} was
-        process {processes[0].pid}; all have ended, and the picture has not moved.""")
+    say(f"""Done {seconds:.2f} s after all workers had opened the segment. {processes[0].name.capitalize()} was
+        process {processes[0].pid}. All workers have ended; the picture stayed in the segment.""")
     return last, seconds
 
 
 def watch(plan, shm, sheet, processes):
-    """Show how far the workers are until all have ended; return the seconds that filtering took."""
+    """Show the progress of the workers until all have ended; return the seconds that filtering took."""
     bands = [sheet.band(worker, plan.workers) for worker in range(plan.workers)]
     goals = [1 + plan.rounds * (last - first) for first, last in bands]
     attached = finished = None
@@ -147,8 +148,8 @@ def watch(plan, shm, sheet, processes):
 
 
 def look_from_c(plan, shm, sheet, which):
-    """Compile the C program, let it look, and compare its figures with NumPy's."""
-    plan.step("A C program looks at it")
+    """Compile and run the C program, and compare its figures with NumPy's."""
+    plan.step("Read it from a C program")
     program = plan.build / "look"
     include, library = shmkit.get_include(), shmkit.get_library_dir()
     command = [os.environ.get("CC", "cc"), "-std=c11", "-O2", "-o", str(program), str(HERE / "look.c")]
@@ -156,7 +157,7 @@ def look_from_c(plan, shm, sheet, which):
     say("Compiled against shmkit.get_include() and shmkit.get_library_dir():")
     show(" ".join(command))
     plan.ending.run(command)
-    say("It opens the segment by its name, read-only, and reads the doubles where they lie:")
+    say("It opens the segment by name, read-only, and reads the doubles in place:")
     output = plan.ending.run([program, shm.name])
     show(f"$ look {shm.name}\n{output}")
     picture = sheet.picture(shm, which)
@@ -164,12 +165,12 @@ def look_from_c(plan, shm, sheet, which):
     expected = [[picture[..., i].mean(), picture[..., i].min(), picture[..., i].max()] for i in range(3)]
     difference = float(numpy.abs(numpy.array(found) - expected).max())
     require(difference < 2e-12, f"C and NumPy see different pictures: {found} and {expected}")
-    say(f"NumPy's figures are the same: the largest difference is {difference:.0e}, from printing twelve places.")
+    say(f"NumPy computes the same figures: the largest difference is {difference:.0e}, from printing twelve places.")
 
 
 def filter_alone(plan, picture, together):
-    """Return the picture as one process filters it in memory of its own."""
-    plan.step("One process does the same alone, in memory of its own")
+    """Return the picture that one process computes in private memory."""
+    plan.step("Filter it with one process, in private memory")
     workers = importlib.import_module("workers")
     begin = time.perf_counter()
     source, result = picture.copy(), numpy.empty_like(picture)
@@ -186,20 +187,20 @@ def filter_alone(plan, picture, together):
 
 
 def check_with_ctypes(plan, shm, offset, alone):
-    """Compare a picture in the segment with the one that one process has made."""
-    plan.step("ctypes compares the two, byte for byte")
-    require(same_bytes(shm.name, offset, alone), "the bands do not give what one process gives")
-    say(f"""ctypes.CDLL(shmkit.library_path()) has opened the segment with shmkit_segment_open, and memcmp finds all
-        {alone.nbytes:,} bytes equal to what one process made: no seam between bands.""")
+    """Compare a picture in the segment with the result of one process."""
+    plan.step("Compare the two through ctypes, byte for byte")
+    require(same_bytes(shm.name, offset, alone), "the bands differ from the result of one process")
+    say(f"""ctypes.CDLL(shmkit.library_path()) opened the segment with shmkit_segment_open. memcmp found all
+        {alone.nbytes:,} bytes equal to the result of one process: there is no seam between bands.""")
 
 
 def write_png(plan, before, after, sheet):
-    """Write before and after side by side."""
-    plan.step("Before and after are written side by side")
+    """Write a PNG of the picture before and after."""
+    plan.step("Write before and after side by side")
     pictures = importlib.import_module("pictures")
     borders = [sheet.band(worker, plan.workers)[0] for worker in range(1, plan.workers)]
     border = min(borders, key=lambda row: abs(row - sheet.height // 4), default=None)
-    title = f"A photograph in shared memory, and what {processes_in_words(plan)} made of it"
+    title = f"A photograph in shared memory, filtered by {processes_in_words(plan)}"
     captions = (
         f"before: {sheet.width} x {sheet.height} pixels",
         f"after: {plan.rounds - 1} rounds of smoothing, one of drawing",
@@ -208,11 +209,11 @@ def write_png(plan, before, after, sheet):
     say(str(plan.output))
 
 
-# --- the story -----------------------------------------------------------------------------------------------------
+# --- the run -------------------------------------------------------------------------------------------------------
 
 
-def tell(plan):
-    """Tell the story from beginning to end."""
+def run_steps(plan):
+    """Run all steps."""
     build_filter(plan)
     before = read_photograph(plan)
     shm, sheet = make_segment(plan, before)
@@ -226,25 +227,25 @@ def tell(plan):
     tiles_through_a_queue(plan, sheet, before)
 
 
-def tell_to_the_end(plan):
-    """Tell the story as far as it goes; return the exit status and what there is to say of it."""
+def run_demo(plan):
+    """Run the steps until all are done or one fails; return the exit status and the last line to print."""
     try:
         plan.ending.listen()
-        tell(plan)
+        run_steps(plan)
         plan.ending.ignore()
     except Stopped:
         name = signal.Signals(plan.ending.asked).name
-        return 128 + plan.ending.asked, f"Stopped by {name}: the workers are ended and the segment is removed."
+        return 128 + plan.ending.asked, f"Stopped by {name}: the workers were killed and the segment was removed."
     except BrokenPipeError:
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # nobody reads what we print any more
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # no process reads the output any more
         return 1, ""
     except (DemoError, OSError) as failure:
         return 1, f"Failed: {failure}"
-    return 0, "Everything that was checked is so."
+    return 0, "Every check passed."
 
 
 def left_over(plan):
-    """Return what there is of this run in shared memory."""
+    """Return the names that this run left in shared memory."""
     return [name for name in shmkit.SharedMemory.names(DIRECTORY) if plan.name in name]
 
 
@@ -255,10 +256,10 @@ def parse(arguments=None):
     parser.add_argument("--workers", type=int, default=4, metavar="N", help="processes that filter (default: 4)")
     parser.add_argument("--output", type=pathlib.Path, metavar="PATH", help="the PNG (default: BUILD/photograph.png)")
     parser.add_argument("--build", type=pathlib.Path, metavar="BUILD", default=target, help=f"default: {target}")
-    parser.add_argument("--quick", action="store_true", help="a smaller picture, fewer rounds")
+    parser.add_argument("--quick", action="store_true", help="use a smaller picture and fewer rounds")
     found = parser.parse_args(arguments)
-    if not 1 <= found.workers <= MOST_WORKERS:
-        parser.error(f"--workers: 1 to {MOST_WORKERS}")
+    if not 1 <= found.workers <= MAX_WORKERS:
+        parser.error(f"--workers must be from 1 to {MAX_WORKERS}, not {found.workers}")
     return found
 
 
@@ -268,7 +269,7 @@ def main():
     plan = Plan(parse())
     os.environ.pop("SHMKIT_DIR", None)  # the standard library's segments are always in DIRECTORY
     try:
-        status, text = tell_to_the_end(plan)
+        status, text = run_demo(plan)
     finally:
         plan.ending.ignore()
         plan.ending.kill_commands()

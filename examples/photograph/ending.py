@@ -1,4 +1,4 @@
-"""Ends the demo in good order: at a signal, and when a worker has died."""
+"""End the demo and clean up after a signal or the death of a worker."""
 
 import contextlib
 import os
@@ -10,15 +10,15 @@ ENDING = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 class Stopped(BaseException):
-    """A signal asked for the end. Not an Exception, so that no library takes it for an error of its own."""
+    """A signal requested the end. It is no Exception, so that no library handles it as an error of its own."""
 
 
 class DemoError(Exception):
-    """Something is not as it should be: the text says what."""
+    """A check of the demo failed; the text describes the failure."""
 
 
 class Ending:
-    """Turns signals into Stopped and the death of a worker into DemoError, but never while something is being made."""
+    """Raise Stopped for a signal and DemoError for the death of a worker, but not inside a block of held()."""
 
     def __init__(self):
         self.asked = 0
@@ -27,7 +27,7 @@ class Ending:
         self._commands = []
 
     def listen(self):
-        """Take over the signals, except those that whoever started us wants ignored."""
+        """Install the signal handlers, except for signals that the parent process set to be ignored."""
         for number in ENDING:
             if signal.getsignal(number) is not signal.SIG_IGN:
                 signal.signal(number, self._on_signal)
@@ -35,7 +35,7 @@ class Ending:
         sys.unraisablehook = self._on_lost
 
     def ignore(self):
-        """Let nothing interrupt the clean-up any more."""
+        """Ignore the signals, so that they do not interrupt the clean-up."""
         for number in ENDING:
             signal.signal(number, signal.SIG_IGN)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -51,12 +51,12 @@ class Ending:
 
     @staticmethod
     def _on_lost(lost):
-        # Python cannot raise out of a destructor, and a signal can come in the middle of one: check() raises it again.
+        # An exception that a signal raises inside a destructor is lost; the next check() raises it again.
         if not isinstance(lost.exc_value, (Stopped, DemoError)):
             sys.__unraisablehook__(lost)
 
     def check(self):
-        """Raise what there is to be raised."""
+        """Raise Stopped after a signal, or DemoError after the death of a worker."""
         if self._holds:
             return
         if self.asked:
@@ -68,7 +68,7 @@ class Ending:
 
     @contextlib.contextmanager
     def held(self):
-        """Put signals off while something is made and noted for removal."""
+        """Postpone the exceptions of signals while the block creates a resource and registers its removal."""
         self._holds += 1
         try:
             yield
@@ -77,7 +77,7 @@ class Ending:
         self.check()
 
     def start(self, workers):
-        """Start processes that a Ctrl-C at the terminal does not reach: this process ends them."""
+        """Start workers with SIGINT and SIGHUP blocked, so that only this process ends them."""
         before = signal.pthread_sigmask(signal.SIG_BLOCK, {signal.SIGINT, signal.SIGHUP})
         try:
             for worker in workers:
@@ -87,11 +87,11 @@ class Ending:
             signal.pthread_sigmask(signal.SIG_SETMASK, before)
 
     def expect_death(self, worker):
-        """Let this worker die without ending the demo; whoever says so kills it and waits for it."""
+        """Accept the death of this worker; the caller kills it and waits for it."""
         self._workers.remove(worker)
 
     def kill(self, workers):
-        """End processes, whatever they are doing."""
+        """Kill workers and wait for their end."""
         for worker in workers:
             if worker in self._workers:
                 self._workers.remove(worker)
@@ -99,7 +99,7 @@ class Ending:
                 worker.join()
 
     def run(self, command, **how):
-        """Run a command and return what it printed; it ends with us, and so does what it has started."""
+        """Run a command in a session of its own and return what it printed."""
         with self.held():
             process = subprocess.Popen(
                 command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, start_new_session=True, **how
@@ -112,7 +112,7 @@ class Ending:
         return output
 
     def kill_commands(self):
-        """End commands that an exception has left running, with what they have started."""
+        """Kill commands that an exception left running, with all processes of their sessions."""
         for process in self._commands:
             with contextlib.suppress(ProcessLookupError):
                 os.killpg(process.pid, signal.SIGKILL)

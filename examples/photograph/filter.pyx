@@ -1,8 +1,8 @@
 # cython: language_level=3, boundscheck=False, wraparound=False, cdivision=True
-"""The work of the demo: filters over pictures of doubles, and the counters that tell how far the workers are.
+"""The work of the demo: filters over pictures of doubles, and the progress counters of the workers.
 
-Every filter reads `source` and writes the rows `first` to `last` of `result`: a pixel's value never depends on who
-writes its neighbours, so bands give exactly what one run over the whole picture gives. The GIL is released meanwhile.
+Every filter reads `source` and writes the rows `first` to `last` of `result`. A pixel's value depends only on `source`,
+so bands give exactly the result of one run over the whole picture. The filters release the GIL.
 """
 
 from libc.math cimport floor, fmax, fmin, sqrt, tanh
@@ -17,21 +17,21 @@ cdef extern from "<sys/prctl.h>":
 
 cdef extern from *:
     """
-    /* Other processes read the counters: who sees a row counted must see its pixels. */
+    /* Other processes read the counters. A process that sees a row counted must also see its pixels. */
     #define counter_store(counter, value) __atomic_store_n(counter, value, __ATOMIC_RELEASE)
     #define counter_load(counter) __atomic_load_n(counter, __ATOMIC_ACQUIRE)
     """
     void counter_store(uint64_t *counter, uint64_t value) nogil
     uint64_t counter_load(uint64_t *counter) nogil
 
-# Binomial weights of seven neighbours in a line: a bell.
+# Binomial weights of seven pixels in a line.
 cdef double[7] BELL = [1 / 64.0, 6 / 64.0, 15 / 64.0, 20 / 64.0, 15 / 64.0, 6 / 64.0, 1 / 64.0]
-# Colours further apart than this (squared distance in RGB) do not mix: what keeps edges sharp.
+# Colours further apart than this (squared distance in RGB) do not mix. This keeps edges sharp.
 cdef double FAR = 0.035
-# The drawing has this many steps from black to white, and this sharp a passage from one to the next.
+# The number of levels from black to white in the drawing, and the sharpness of the transition between two levels.
 cdef double LEVELS = 9.0
-cdef double PASSAGE = 3.2
-# A difference of brightness between faint and strong makes a line, faint to black.
+cdef double SHARPNESS = 3.2
+# Slopes of brightness from FAINT to STRONG draw a line, from invisible to dark.
 cdef double FAINT = 0.22
 cdef double STRONG = 0.75
 
@@ -70,7 +70,7 @@ cdef void smooth_rows(const double[:, :, ::1] source, double[:, :, ::1] result, 
 
 
 cdef inline double slope(const double[:, :, ::1] source, Py_ssize_t y, Py_ssize_t x, Py_ssize_t spacing) noexcept nogil:
-    # Sobel's operator: how steep brightness is here, in any direction.
+    # The Sobel operator: the magnitude of the slope of brightness.
     cdef Py_ssize_t above = inside(y - spacing, source.shape[0]), below = inside(y + spacing, source.shape[0])
     cdef Py_ssize_t left = inside(x - spacing, source.shape[1]), right = inside(x + spacing, source.shape[1])
     cdef double nw = brightness(source, above, left), ne = brightness(source, above, right)
@@ -88,11 +88,11 @@ cdef void draw_rows(const double[:, :, ::1] source, double[:, :, ::1] result, Py
         for x in range(source.shape[1]):
             light = brightness(source, y, x)
             level = (floor(light * LEVELS) + 0.5) / LEVELS
-            level += 0.5 / LEVELS * tanh(PASSAGE * LEVELS * (light - level))
+            level += 0.5 / LEVELS * tanh(SHARPNESS * LEVELS * (light - level))
             ink = fmin(fmax((slope(source, y, x, spacing) - FAINT) / (STRONG - FAINT), 0.0), 1.0)
             factor = level / fmax(light, 1e-3) * (1.0 - 0.8 * ink * ink * (3.0 - 2.0 * ink))
             for channel in range(3):
-                # A little more colour than there was, then the level and the line.
+                # Increase the saturation slightly, then apply the level and the line.
                 result[y, x, channel] = fmin(fmax(
                     (light + 1.25 * (source[y, x, channel] - light)) * factor, 0.0), 1.0)
 
@@ -110,24 +110,24 @@ cdef void tone_rows(const double[:, :, ::1] source, double[:, :, ::1] result, Py
 
 
 cdef uint64_t *counter(SharedMemory shm, Py_ssize_t offset) except NULL:
-    # The address of a counter in the segment: no copy, no view, and nothing in the way of close().
+    # Returns the address of a counter in the segment: no copy, and no view that would block close().
     if offset < 0 or offset % sizeof(uint64_t) or shm.length() < <int64_t> (offset + sizeof(uint64_t)):
-        raise ValueError(f"no counter can be at offset {offset}")
+        raise ValueError(f"the offset of a counter must be a multiple of 8 within the segment, not {offset}")
     return <uint64_t *> (<char *> shm.pointer() + offset)
 
 
 def store(SharedMemory shm, Py_ssize_t offset, uint64_t value):
-    """Set the counter at `offset`, after everything that was written before."""
+    """Set the counter at `offset` with release ordering: earlier writes become visible with it."""
     counter_store(counter(shm, offset), value)
 
 
 def load(SharedMemory shm, Py_ssize_t offset):
-    """Return the counter at `offset`; what was written before it was set can be read from now on."""
+    """Return the counter at `offset` with acquire ordering: writes before its store are visible."""
     return counter_load(counter(shm, offset))
 
 
 def end_with_parent(int parent):
-    """Let the kernel kill this process when `parent`, which started it, ends in whatever way."""
+    """Ask the kernel to kill this process when its parent `parent` ends."""
     if prctl(PR_SET_PDEATHSIG, SIGKILL) != 0 or getppid() != parent:
         raise SystemExit("the parent has ended")
 
@@ -136,17 +136,17 @@ cdef int check(const double[:, :, ::1] source, double[:, :, ::1] result, Py_ssiz
     cdef int axis
     for axis in range(3):
         if source.shape[axis] != result.shape[axis]:
-            raise ValueError("source and result differ in shape")
+            raise ValueError("source and result must have the same shape")
     if source.shape[2] != 3:
-        raise ValueError("a picture has three channels")
+        raise ValueError("a picture must have three channels")
     if not 0 <= first <= last <= source.shape[0]:
-        raise ValueError(f"rows {first} to {last} of {source.shape[0]}")
+        raise ValueError(f"rows {first} to {last} must be within 0 to {source.shape[0]}")
     return 0
 
 
 def smooth(const double[:, :, ::1] source, double[:, :, ::1] result, Py_ssize_t first, Py_ssize_t last,
            Py_ssize_t spacing):
-    """Average what is near in place and in colour (a bilateral filter): seven by seven pixels, `spacing` apart."""
+    """Apply a bilateral filter of seven by seven pixels, `spacing` apart: average pixels near in place and colour."""
     check(source, result, first, last)
     with nogil:
         smooth_rows(source, result, first, last, spacing)
@@ -154,14 +154,14 @@ def smooth(const double[:, :, ::1] source, double[:, :, ::1] result, Py_ssize_t 
 
 def draw(const double[:, :, ::1] source, double[:, :, ::1] result, Py_ssize_t first, Py_ssize_t last,
          Py_ssize_t spacing):
-    """Reduce brightness to a few levels and draw dark lines where it changes steeply over `spacing` pixels."""
+    """Reduce brightness to a few levels, and draw dark lines where it changes steeply over `spacing` pixels."""
     check(source, result, first, last)
     with nogil:
         draw_rows(source, result, first, last, spacing)
 
 
 def tone(const double[:, :, ::1] source, double[:, :, ::1] result, Py_ssize_t first, Py_ssize_t last):
-    """Turn colour into the brown of old prints: so cheap that bringing the pixels here is most of the work."""
+    """Convert colour to sepia. This is so cheap that transporting the pixels is most of the work."""
     check(source, result, first, last)
     with nogil:
         tone_rows(source, result, first, last)

@@ -1,10 +1,10 @@
-"""A ledger of bands that workers share under a lock, and what to do when one is killed while it writes in it.
+"""A ledger of bands that workers share under a lock, and its repair after an owner died.
 
     0          8       16          64
-    | in charge | taken | recovered | band 0 | band 1 | ...        64-bit numbers in the data of a managed segment
+    | owner     | taken | recovered | band 0 | band 1 | ...        64-bit numbers in the data of a managed segment
 
-A band is 0 while nobody has it, the number of the process that works on it, or DONE. `taken` says how many are not 0:
-whoever takes one writes both, and a process that dies in between leaves them contradicting each other.
+A band is 0 (free), the id of the process that works on it, or DONE. `taken` is the number of bands other than 0. A
+worker that takes a band writes both. If it dies between the two stores, they disagree until repair() corrects `taken`.
 """
 
 import os
@@ -12,12 +12,12 @@ import time
 
 import shmkit
 
-IN_CHARGE, TAKEN, RECOVERED, BANDS = 0, 1, 2, 8
+OWNER, TAKEN, RECOVERED, BANDS = 0, 1, 2, 8
 DONE = -1
 
 
 class Ledger:
-    """The ledger in a segment, and the segment's own lock."""
+    """The ledger in a segment, and the built-in lock of the segment."""
 
     def __init__(self, segment, bands):
         self.lock = segment.lock
@@ -26,23 +26,23 @@ class Ledger:
 
     @staticmethod
     def size(bands):
-        """Return how many bytes a ledger of so many bands needs."""
+        """Return the size in bytes of a ledger with this many bands."""
         return 8 * (BANDS + bands)
 
     def enter(self):
-        """Take the lock; where its last owner was killed, put the ledger right first."""
+        """Acquire the lock; if its last owner died, repair the ledger first."""
         while True:
             try:
                 self.lock.acquire()
                 break
             except shmkit.OwnerDied:
                 with self.lock.recover():
-                    self.put_right()
-        self.words[IN_CHARGE] = os.getpid()
+                    self.repair()
+        self.words[OWNER] = os.getpid()
 
-    def put_right(self):
-        """Give back what the dead process was working on, and count anew."""
-        dead = self.words[IN_CHARGE]
+    def repair(self):
+        """Free the bands of the dead process and recompute `taken`."""
+        dead = self.words[OWNER]
         for band in self.bands:
             if self.words[band] == dead:
                 self.words[band] = 0
@@ -50,23 +50,23 @@ class Ledger:
         self.words[RECOVERED] = time.monotonic_ns()
 
     def take(self, stay=False):
-        """Take a band that nobody has and return its number; None where there is none. With `stay`, never come back."""
+        """Take a free band and return its number, or None if there is none; with `stay`, never return."""
         self.enter()
         found = next((band for band in self.bands if self.words[band] == 0), None)
         if found is not None:
             self.words[found] = os.getpid()
             while stay:
-                time.sleep(1)  # killed here: `taken` does not know of the band yet
+                time.sleep(1)  # killed here: `taken` does not count the band yet
             self.words[TAKEN] += 1
         self.lock.release()
         return None if found is None else found - BANDS
 
     def done(self, band):
-        """Say that a band is done."""
+        """Mark a band as done."""
         self.enter()
         self.words[BANDS + band] = DONE
         self.lock.release()
 
-    def is_right(self):
-        """Say whether all bands are done and the ledger does not contradict itself."""
+    def is_complete(self):
+        """Return whether all bands are done and `taken` counts all of them."""
         return all(self.words[band] == DONE for band in self.bands) and self.words[TAKEN] == len(self.bands)

@@ -1,7 +1,8 @@
 /*
- * Looks at the picture in a segment of shared memory, read-only, where it lies: look NAME
+ * Prints figures and a thumbnail of the picture in a segment, which it maps read-only: look NAME
  *
- * cc look.c -o look $(pkg-config --cflags --libs shmkit), or with the directories that the Python package tells.
+ * cc look.c -o look $(pkg-config --cflags --libs shmkit), or with the directories that shmkit.get_include() and
+ * shmkit.get_library_dir() return in Python.
  */
 #include <inttypes.h>
 #include <shmkit.h>
@@ -9,7 +10,7 @@
 #include <stdio.h>
 #include <string.h>
 
-/* The first bytes of the segment, as in sheet.py. */
+/* The header of the segment, as in sheet.py. */
 struct sheet {
     char magic[8];
     uint64_t height, width, channels;
@@ -24,21 +25,21 @@ static const char SHADES[] = " .:-=+*#%@";
 
 static int failed(const char *what)
 {
-    const char *sentence = "";
-    shmkit_last_error(NULL, NULL, &sentence);
-    fprintf(stderr, "look: %s: %s\n", what, sentence);
+    const char *message = "";
+    shmkit_last_error(NULL, NULL, &message);
+    fprintf(stderr, "look: %s: %s\n", what, message);
     return 1;
 }
 
-/* Where the doubles are, or NULL: any process can have written these numbers, so none is believed. */
+/* Returns the doubles, or NULL if the header is invalid. Any process may have written the header. */
 static const double *pixels_of(const void *data, uint64_t size, struct sheet *sheet)
 {
-    const uint64_t most = 1 << 20;
+    const uint64_t max = 1 << 20;
     if (size < sizeof *sheet)
         return NULL;
     memcpy(sheet, data, sizeof *sheet);
     if (memcmp(sheet->magic, "picture", sizeof sheet->magic) != 0 || sheet->channels != CHANNELS || sheet->shown > 1
-        || sheet->height < 1 || sheet->height > most || sheet->width < 1 || sheet->width > most)
+        || sheet->height < 1 || sheet->height > max || sheet->width < 1 || sheet->width > max)
         return NULL;
     uint64_t offset = sheet->offset[sheet->shown];
     uint64_t bytes = sheet->height * sheet->width * CHANNELS * sizeof(double);
@@ -51,14 +52,14 @@ static void print_channels(const double *pixels, const struct sheet *sheet)
 {
     uint64_t count = sheet->height * sheet->width;
     for (int channel = 0; channel < CHANNELS; channel++) {
-        double least = pixels[channel], most = least, sum = 0;
+        double min = pixels[channel], max = min, sum = 0;
         for (uint64_t i = 0; i < count; i++) {
             double value = pixels[i * CHANNELS + (uint64_t)channel];
             sum += value;
-            least = value < least ? value : least;
-            most = value > most ? value : most;
+            min = value < min ? value : min;
+            max = value > max ? value : max;
         }
-        printf("%-5s  mean %.12f  min %.12f  max %.12f\n", NAMES[channel], sum / (double)count, least, most);
+        printf("%-5s  mean %.12f  min %.12f  max %.12f\n", NAMES[channel], sum / (double)count, min, max);
     }
 }
 
@@ -83,7 +84,7 @@ static void print_thumbnail(const double *pixels, const struct sheet *sheet)
         for (uint64_t column = 0; column < COLUMNS; column++) {
             uint64_t columns[2] = {column * sheet->width / COLUMNS, (column + 1) * sheet->width / COLUMNS};
             double light = brightness(pixels, sheet, rows, columns);
-            /* Written so that a NaN is dark. */
+            /* These comparisons make a NaN dark. */
             light = light > 0 ? light : 0;
             light = light < 0.999 ? light : 0.999;
             putchar(SHADES[(size_t)(light * (double)(sizeof SHADES - 1))]);
@@ -101,7 +102,7 @@ static int look(const shmkit_segment *segment, const char *name)
     struct sheet sheet;
     const double *pixels = pixels_of(data, size, &sheet);
     if (pixels == NULL) {
-        fprintf(stderr, "look: %s holds no picture\n", name);
+        fprintf(stderr, "look: %s contains no picture\n", name);
         return 1;
     }
     printf("%s: %" PRIu64 " bytes; a picture of %" PRIu64 " x %" PRIu64 " pixels\n", name, size, sheet.width,

@@ -1,4 +1,4 @@
-"""Reads the photograph and writes the picture of before and after."""
+"""Read the photograph, and write the picture of before and after."""
 
 import numpy
 from matplotlib import cbook
@@ -14,7 +14,7 @@ def photograph():
 
 
 def enlarged(image, times):
-    """Return an image as doubles from 0 to 1, enlarged in both directions."""
+    """Return an image as doubles from 0 to 1, enlarged `times` times in both directions."""
     larger = image.resize((image.width * times, image.height * times), Image.Resampling.BICUBIC)
     return numpy.asarray(larger, numpy.float64) / 255
 
@@ -29,7 +29,7 @@ def show(axes, picture, rows, columns):
 
 
 def side_by_side(path, title, before, after, border):
-    """Write a PNG of two pictures, each with its caption; below, a part of both; `border` is a row to be marked."""
+    """Write a PNG of two pictures with captions, and a detail of both below; mark the row `border`."""
     height, width, _ = before[0].shape
     middle = border or height // 4
     whole = (0, height), (0, width)
@@ -42,9 +42,9 @@ def side_by_side(path, title, before, after, border):
         show(axes[0, column], picture, *whole)
         show(axes[1, column], picture, *part)
         axes[0, column].set_title(caption, fontsize=11)
-        axes[1, column].set_xlabel("a part of it", fontsize=10)
+        axes[1, column].set_xlabel("detail", fontsize=10)
     if border:
-        axes[1, 1].set_xlabel("the marks: where the bands of two workers meet", fontsize=10)
+        axes[1, 1].set_xlabel("the marks show where the bands of two workers meet", fontsize=10)
         for start, end in (0, 0.04), (0.96, 1):
             axes[1, 1].axhline(border, start, end, color="white", linewidth=3)
             axes[1, 1].axhline(border, start, end, color="black", linewidth=1)

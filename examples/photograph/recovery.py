@@ -1,4 +1,4 @@
-"""Workers share a ledger under a lock, and one is killed while it holds it: the others go on, nothing is missing."""
+"""Kill a worker while it owns the lock of a shared ledger; the others recover and complete the work."""
 
 import importlib
 import os
@@ -7,24 +7,23 @@ import time
 
 import numpy
 import shmkit
-from ledger import BANDS, IN_CHARGE, RECOVERED, Ledger
+from ledger import BANDS, OWNER, RECOVERED, Ledger
 from story import SPAWN, processes_in_words, require, say
 
-# Rows of a band, or fewer where that makes too few of them to share.
+# Rows of a band. A small picture has bands of fewer rows, so that each worker gets several.
 ROWS = 16
-# How long the others are left waiting for the one that will be killed.
-MOMENT = 0.1
-# In nanoseconds.
-MILLISECOND = 1e6
+# How long the other workers wait for the lock before its owner is killed.
+WAIT_SECONDS = 0.1
+NS_PER_MS = 1e6
 
 
 def survive_a_death(plan, shm, sheet, picture):
-    """Tone the picture band by band; kill a worker that has just written half an entry in the ledger."""
-    plan.step("One of the workers is killed while it holds the lock that all of them need")
+    """Tone the picture band by band; kill a worker between the two stores of a ledger entry."""
+    plan.step("Kill a worker while it owns the lock that all workers need")
     bands = max(sheet.height // ROWS, 4 * plan.workers)
-    say(f"""{bands} bands, and a ledger that says who does which, in a segment of its own with a lock in it. Two figures
-        of the ledger must agree; one of {processes_in_words(plan)} and one more writes the first of them, under the
-        lock, and not the second. There it gets SIGKILL, and the others are waiting for its lock.""")
+    say(f"""A ledger assigns {bands} bands to workers. It is stored in a managed segment and guarded by that segment's
+        lock. Two figures of the ledger must agree. One worker more than {processes_in_words(plan)} takes part; under
+        the lock it writes only the first figure. It then gets SIGKILL, while the others wait for the lock.""")
     workers = importlib.import_module("workers")
     sheet.picture(shm, 0)[:] = picture
     sheet.picture(shm, 1)[:] = numpy.nan
@@ -42,12 +41,12 @@ def survive_a_death(plan, shm, sheet, picture):
     with plan.ending.held():
         plan.removals.callback(plan.ending.kill, [doomed, *others])
         plan.ending.start([doomed])
-    wait_until(plan, lambda: ledger.lock.owner == doomed.pid and ledger.words[IN_CHARGE] == doomed.pid)
+    wait_until(plan, lambda: ledger.lock.owner == doomed.pid and ledger.words[OWNER] == doomed.pid)
     wait_until(plan, lambda: any(ledger.words[BANDS + band] == doomed.pid for band in range(bands)))
     with plan.ending.held():
         plan.ending.start(others)
     wait_until(plan, lambda: ledger.lock.stat().contended_since)
-    time.sleep(MOMENT)
+    time.sleep(WAIT_SECONDS)
     with plan.ending.held():
         plan.ending.expect_death(doomed)
         killed = time.monotonic_ns()
@@ -59,19 +58,19 @@ def survive_a_death(plan, shm, sheet, picture):
             plan.ending.check()
     plan.ending.check()
     stat = ledger.lock.stat()
-    require(stat.recoveries == 1, f"the lock was taken over {stat.recoveries} times, not once")
-    require(ledger.is_right(), "the ledger contradicts itself")
+    require(stat.recoveries == 1, f"the lock was recovered {stat.recoveries} times, not once")
+    require(ledger.is_complete(), "the ledger is incomplete or inconsistent")
     expected = numpy.empty_like(picture)
     importlib.import_module("filter").tone(picture, expected, 0, sheet.height)
-    require(numpy.array_equal(sheet.picture(shm, 1), expected), "the bands do not give what one process gives")
-    delay = (ledger.words[RECOVERED] - killed) / MILLISECOND
-    say(f"""Process {doomed.pid} was killed; {delay:.1f} ms later another had its lock, was told that the owner had
-        died, put the ledger right and gave the dead one's band to somebody else. All {bands} bands are done, once each,
-        and the picture is what one process makes. With multiprocessing.Lock all of them would wait for ever.""")
+    require(numpy.array_equal(sheet.picture(shm, 1), expected), "the bands differ from the result of one process")
+    delay = (ledger.words[RECOVERED] - killed) / NS_PER_MS
+    say(f"""Process {doomed.pid} was killed. After {delay:.1f} ms another worker acquired the lock with OwnerDied,
+        repaired the ledger and freed the band of the dead process. All {bands} bands are done, once each. The picture
+        equals the result of one process. With multiprocessing.Lock all workers would hang forever.""")
 
 
 def wait_until(plan, condition):
-    """Wait until something is so; a signal or a death ends it."""
+    """Wait until a condition holds; raise after a signal or the death of a worker."""
     while not condition():
         plan.ending.check()
         time.sleep(0.002)

@@ -1,4 +1,4 @@
-"""Builds filter.pyx as any project that uses shmkit does: no include directories, no libraries, no rpath."""
+"""Build filter.pyx as any project that uses shmkit does: no include directories, no libraries, no rpath."""
 
 from setuptools import Extension, setup
 

@@ -1,4 +1,4 @@
-"""What every step of the demo's story needs: what was asked for, and how it is told."""
+"""The options of the demo and its output functions, which every step uses."""
 
 import contextlib
 import multiprocessing
@@ -14,7 +14,7 @@ MB = 1e6
 
 
 class Plan:
-    """What was asked for, and what every step needs to know."""
+    """The options of a run, and the state that its steps share."""
 
     def __init__(self, arguments):
         self.name = f"photograph-{os.getpid()}"
@@ -29,7 +29,7 @@ class Plan:
         self.steps = 0
 
     def step(self, title):
-        """Begin the next step of the story."""
+        """Begin the next step and print its title."""
         self.ending.check()
         self.steps += 1
         print(f"\n{self.steps}. {title}", flush=True)
@@ -41,24 +41,24 @@ def say(text):
 
 
 def show(text):
-    """Print lines as they are."""
+    """Print lines unchanged, after a margin."""
     print(textwrap.indent(text.rstrip(), "   | "), flush=True)
 
 
 def require(condition, text):
-    """Go on only if what the demo claims is so."""
+    """Raise DemoError unless a condition holds."""
     if not condition:
         raise DemoError(text)
 
 
 def progress(total, what):
-    """Return a progress bar that counts rows; in a file it writes a line now and then."""
+    """Return a progress bar that counts rows; it updates once a minute if stdout is no terminal."""
     interval = 0.1 if sys.stdout.isatty() else 60
     return tqdm(total=total, desc=f"   {what}", unit=" rows", file=sys.stdout, ncols=100, mininterval=interval)
 
 
 def processes_in_words(plan):
-    """Return how many processes there are, in words."""
+    """Return the number of processes in words."""
     words = ("no", "one", "two", "three", "four", "five", "six", "seven", "eight")
     count = words[plan.workers] if plan.workers < len(words) else str(plan.workers)
     return f"{count} process{'' if plan.workers == 1 else 'es'}"

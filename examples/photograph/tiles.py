@@ -1,4 +1,4 @@
-"""Tiles of the picture go through a queue to workers and back, and one worker is killed holding a lease."""
+"""Send tiles of the picture through a queue to workers and back; kill one worker that holds a lease."""
 
 import contextlib
 import importlib
@@ -12,13 +12,12 @@ import numpy
 import shmkit
 from story import SPAWN, processes_in_words, require, say
 
-# A message: where the tile stands and how large it is, how often it was leased, and when it was last; then its pixels.
+# The header of a message: row, column, height, width, number of leases, time of the last lease. The pixels follow.
 HEAD = struct.Struct("=6Q16x")
 SIDE = 64
-# How long the others are left waiting behind what the one that will be killed has reserved.
-MOMENT = 0.1
-# In nanoseconds.
-MILLISECOND = 1e6
+# How long answers wait behind the open reservation before its process is killed.
+WAIT_SECONDS = 0.1
+NS_PER_MS = 1e6
 
 
 def tiles_of(sheet):
@@ -31,39 +30,39 @@ def tiles_of(sheet):
 
 
 def size_of(tile):
-    """Return how many bytes the message of a tile has."""
+    """Return the size in bytes of the message for a tile."""
     return HEAD.size + tile[2] * tile[3] * 3 * 8
 
 
 def pixels_in(message, tile):
-    """Return the pixels in a message as an array: no copy."""
+    """Return the pixels in a message as an array, without a copy."""
     return numpy.ndarray((*tile[2:], 3), numpy.float64, buffer=message, offset=HEAD.size)
 
 
 def write_head(message, tile, attempts=0, leased=0):
-    """Say in a message what it is."""
+    """Write the header of a message."""
     HEAD.pack_into(message, 0, *tile, attempts, leased)
 
 
 def read(message):
-    """Return a message's tile, how often it was leased and when, and its pixels where they lie."""
+    """Return a message's tile, its number of leases, the time of the last lease, and its pixels in place."""
     *tile, attempts, leased = HEAD.unpack_from(message)
     return tuple(tile), attempts, leased, pixels_in(message, tile)
 
 
 def tiles_through_a_queue(plan, sheet, picture):
-    """Send tiles to workers and back; kill one that has leased a tile and reserved the answer."""
-    plan.step("Tiles of it go through a queue, and a worker is killed holding one of them")
+    """Send tiles to workers and back; kill a worker that leased a tile and reserved its answer."""
+    plan.step("Send tiles of it through a queue, and kill a worker that holds a lease")
     tiles = tiles_of(sheet)
     workers = importlib.import_module("workers")
     with plan.ending.held():
         tasks, answers = shmkit.Queue(), shmkit.Queue()
         plan.removals.callback(answers.close)
         plan.removals.callback(tasks.close)
-    say(f"""{len(tiles)} tiles are written straight into a shmkit.Queue: reserve, fill in place, commit. A worker leases
-        one, reads it where it lies, and writes what it makes of it straight into the room that it has reserved in
-        another queue; only then is the lease acknowledged. One of {processes_in_words(plan)} and one more gets SIGKILL
-        in between, with a tile leased and its answer half made. Answers behind that wait until it is dead.""")
+    say(f"""{len(tiles)} tiles are written in place into a shmkit.Queue: reserve, fill, commit. A worker leases a tile,
+        reads it in place, and writes its result into a reservation of another queue. Only then does it acknowledge the
+        lease. One worker more than {processes_in_words(plan)} takes part. It gets SIGKILL while it holds a lease and an
+        open reservation. Later answers wait until that process is dead.""")
     for tile in tiles:
         row, column, height, width = tile
         with tasks.reserve(size_of(tile)) as message:
@@ -81,48 +80,48 @@ def tiles_through_a_queue(plan, sheet, picture):
     with plan.ending.held():
         plan.ending.start(others)
     wait_until(plan, lambda: answers.stat().puts > 1)
-    time.sleep(MOMENT)
+    time.sleep(WAIT_SECONDS)
     with plan.ending.held():
         plan.ending.expect_death(doomed)
         killed = time.monotonic_ns()
         os.kill(doomed.pid, signal.SIGKILL)
         doomed.join()
     tasks.shutdown()
-    toned, again = collect(plan, answers, len(tiles), picture)
+    toned, redelivered = collect(plan, answers, len(tiles), picture)
     for worker in others:
         while worker.is_alive():
             worker.join(0.1)
             plan.ending.check()
-    require(len(again) == 1, f"{len(again)} tiles were leased twice, not one")
-    require(tasks.join(timeout=0), "something is left in the queue")
+    require(len(redelivered) == 1, f"{len(redelivered)} tiles were redelivered, not one")
+    require(tasks.join(timeout=0), "the queue still contains tasks")
     expected = numpy.empty_like(picture)
     importlib.import_module("filter").tone(picture, expected, 0, sheet.height)
-    require(numpy.array_equal(toned, expected), "the tiles do not give what one process gives")
-    delay = (again[0] - killed) / MILLISECOND
-    say(f"""Process {doomed.pid} was killed; {delay:.1f} ms later another worker had its tile, and was told that this
-        was the second time. All {len(tiles)} tiles have come back, once each, and the picture is what one process
-        makes. With multiprocessing.Queue the tile would be gone, or the queue locked for ever.""")
+    require(numpy.array_equal(toned, expected), "the tiles differ from the result of one process")
+    delay = (redelivered[0] - killed) / NS_PER_MS
+    say(f"""Process {doomed.pid} was killed. After {delay:.1f} ms another worker leased its tile, with attempts == 2.
+        All {len(tiles)} tiles came back, once each. The picture equals the result of one process. With
+        multiprocessing.Queue the tile would be lost, or the queue would stay locked forever.""")
 
 
 def collect(plan, answers, count, picture):
-    """Put the tiles together; return the picture, and when each tile was leased that was leased once more."""
-    toned, again = numpy.full_like(picture, numpy.nan), []
+    """Assemble the tiles; return the picture and the lease times of all redelivered tiles."""
+    toned, redelivered = numpy.full_like(picture, numpy.nan), []
     done = set()
     while len(done) < count:
         plan.ending.check()
         with contextlib.suppress(queue.Empty), answers.lease(timeout=0.5) as answer:
             tile, attempts, leased, pixels = read(answer.data)
-            require(tile not in done, f"tile {tile} has come twice")
+            require(tile not in done, f"tile {tile} came back twice")
             done.add(tile)
             row, column, height, width = tile
             toned[row : row + height, column : column + width] = pixels
             if attempts > 1:
-                again.append(leased)
-    return toned, again
+                redelivered.append(leased)
+    return toned, redelivered
 
 
 def wait_until(plan, condition):
-    """Wait until something is so; a signal or a death ends it."""
+    """Wait until a condition holds; raise after a signal or the death of a worker."""
     while not condition():
         plan.ending.check()
         time.sleep(0.002)

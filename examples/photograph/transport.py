@@ -1,4 +1,4 @@
-"""The same work with the pixels sent through queues, and with the pixels in shared memory: what each takes."""
+"""Time the same work with the pixels sent through queues and with the pixels in shared memory."""
 
 import contextlib
 import importlib
@@ -12,10 +12,10 @@ from story import MB, SPAWN, require, say
 
 def time_transport(plan, shm, sheet, picture):
     """Time a cheap filter with its pixels sent through queues and with its pixels in shared memory."""
-    plan.step("The same work, with the pixels sent through queues instead")
-    say(f"""A cheap filter this time, so that bringing the pixels to the workers and back is most of the work. Orders go
-        out through one multiprocessing.Queue and come back through another in each of the three ways; in the first the
-        pixels go with them, pickled. Median of {plan.repetitions} runs:""")
+    plan.step("Do the same work with the pixels sent through queues")
+    say(f"""This filter is cheap, so that transporting the pixels to the workers and back is most of the work. There
+        are three ways. In each, tasks go through one multiprocessing.Queue and answers through another. The first way
+        also sends the pixels, pickled. Median of {plan.repetitions} runs:""")
     tasks, answers, processes = start_toning(plan, shm)
     bands = [sheet.band(worker, plan.workers) for worker in range(plan.workers)]
     source, result = sheet.picture(shm, 0), sheet.picture(shm, 1)
@@ -55,11 +55,11 @@ def time_transport(plan, shm, sheet, picture):
     print_table(picture.nbytes, {name: seconds for name, (seconds, _) in measured.items()})
     pictures = [toned for _, toned in measured.values()]
     require(all(numpy.array_equal(toned, pictures[0]) for toned in pictures), "the three ways give different pictures")
-    say("All three gave the same picture. Each time includes the filter itself.")
+    say("All three ways gave the same picture. Each time includes the filter itself.")
 
 
 def start_toning(plan, shm):
-    """Start workers that wait for orders; return the queue to them, the queue from them, and the processes."""
+    """Start workers that wait for tasks; return the task queue, the answer queue and the processes."""
     workers = importlib.import_module("workers")
     with plan.ending.held():
         tasks, answers = SPAWN.Queue(), SPAWN.Queue()
@@ -76,7 +76,7 @@ def start_toning(plan, shm):
 
 
 def measure(plan, way, results):
-    """Return the median time of a way, and the picture it made."""
+    """Return the median seconds of a way, and the picture that it computed."""
     seconds = []
     for _ in range(plan.repetitions):
         for result in results:
@@ -89,7 +89,7 @@ def measure(plan, way, results):
 
 
 def answer_from(plan, answers):
-    """Wait for an answer; a worker that has died will not give one."""
+    """Return the next answer; raise if a worker died."""
     while True:
         plan.ending.check()
         with contextlib.suppress(queue.Empty):
@@ -97,14 +97,14 @@ def answer_from(plan, answers):
 
 
 def close_queues(*queues):
-    """Let go of queues, with what nobody will read any more."""
+    """Close queues and discard their unread messages."""
     for each in queues:
         each.cancel_join_thread()
         each.close()
 
 
 def print_table(size, measured):
-    """Print times, and how they compare with the first."""
+    """Print the times, and how many times as fast each is as the first."""
     head = f"{size / MB:.1f} MB of pixels, there and back"
     print(f"\n   {head:42}{'time':>10}{'times as fast':>16}")
     first = next(iter(measured.values()))

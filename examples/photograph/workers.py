@@ -1,4 +1,4 @@
-"""What the worker processes run. They are given a name and a number; everything else they find in the segment."""
+"""The functions of the worker processes. They read the layout of the picture from the segment."""
 
 import contextlib
 import multiprocessing
@@ -10,14 +10,14 @@ from ledger import Ledger
 from sheet import Sheet, counter_offset
 from tiles import pixels_in, read, size_of, write_head
 
-# Rows between two steps of the progress bar, and between two chances for a signal to be handled.
+# Rows between two updates of the progress bar, and between two points where Python handles signals.
 STEP = 16
-# The filter looks at pixels this far apart: neighbours, where a picture is so wide, and further ones where it is wider.
+# A picture of this width is filtered with adjacent pixels; a wider one with pixels further apart.
 WIDTH = 512
 
 
 def do_round(source, result, rows, number, rounds):
-    """Do one round of the filter for some rows, and yield how many are done after every few."""
+    """Filter some rows for one round, and yield the number of completed rows after each STEP."""
     first, last = rows
     spacing = max(source.shape[1] // WIDTH, 1)
     for start in range(first, last, STEP):
@@ -30,17 +30,17 @@ def do_round(source, result, rows, number, rounds):
 
 
 def wait_for_all(shm, counts):
-    """Wait until every worker has counted as far as it stands in `counts`."""
+    """Wait until the counter of every worker reaches its value in `counts`."""
     for worker, count in enumerate(counts):
         while filter.load(shm, counter_offset(worker)) < count:
             time.sleep(0.0005)
 
 
 def filter_band(name, worker, workers, rounds):
-    """Filter one band in all rounds: a round reads one picture of the segment and writes the other.
+    """Filter one band in all rounds; each round reads one picture of the segment and writes the other.
 
-    A worker counts 1 when it has attached, then its rows. A round reads a few rows of the bands above and below, so it
-    begins when every worker has finished the round before.
+    A worker sets its counter to 1 after it opened the segment, then adds its rows. A round also reads rows of the
+    neighbouring bands, so it begins after every worker has finished the round before.
     """
     filter.end_with_parent(multiprocessing.parent_process().pid)
     with shmkit.SharedMemory(name) as shm:
@@ -57,7 +57,7 @@ def filter_band(name, worker, workers, rounds):
 
 
 def tone_bands(name, tasks, answers):
-    """Tone bands until told to end: those that come through the queue, and those that lie in the segment."""
+    """Tone bands until a task is None; the pixels come with the task or are those of the segment."""
     filter.end_with_parent(multiprocessing.parent_process().pid)
     with shmkit.SharedMemory(name) as shm:
         sheet = Sheet.read_head(shm)
@@ -73,7 +73,7 @@ def tone_bands(name, tasks, answers):
 
 
 def tone_by_ledger(name, ledger_name, bands, doomed):
-    """Tone bands as long as the ledger has one; the doomed worker never gets further than its second entry."""
+    """Tone bands while the ledger has a free one; the doomed worker stops inside its second entry."""
     filter.end_with_parent(multiprocessing.parent_process().pid)
     with shmkit.SharedMemory(name) as shm, shmkit.SharedMemory(ledger_name) as segment:
         sheet = Sheet.read_head(shm)
@@ -87,7 +87,7 @@ def tone_by_ledger(name, ledger_name, bands, doomed):
 
 
 def tone_tiles(tasks, answers, doomed):
-    """Tone tiles until no more come; the doomed worker gets no further than its first."""
+    """Tone tiles until the queue shuts down; the doomed worker stops inside its first tile."""
     filter.end_with_parent(multiprocessing.parent_process().pid)
     with contextlib.suppress(shmkit.ShutDown):
         while True:

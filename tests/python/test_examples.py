@@ -22,8 +22,8 @@ def test_accounts_survive_a_killed_process():
     status, printed = run("accounts", "--transfers", "5000")
     assert status == 0, printed
     assert printed.count("all transfers made") == 3
-    assert sum(map(int, re.findall(r"(\d+) deaths seen", printed))) == 1
-    assert re.search(r"1 after a death; 100000 in all accounts, 100000 at the beginning", printed), printed
+    assert sum(map(int, re.findall(r"took over from (\d+) dead owners", printed))) == 1
+    assert re.search(r"1 after a death; 100000 in all accounts, 100000 at the start", printed), printed
 
 
 def test_accounts_refuse_zero_transfers():
@@ -54,19 +54,19 @@ def test_article_threads():
 
 def test_article_semaphore():
     printed = article("semaphore.py", "--visits", "20")
-    found = re.fullmatch(r"0 inside, (\d) at the most; 1 place came back; 3 free\n", printed)
+    found = re.fullmatch(r"0 inside, (\d) at most; 1 permit reclaimed; 3 free\n", printed)
     assert found and 1 <= int(found[1]) <= 3, printed
 
 
 def test_article_producers():
     printed = article("producers.py", "--numbers", "300")
-    assert printed == "135450 taken out, 135450 put in; 1 for the second time\n"
+    assert printed == "135450 received, 135450 sent; 1 redelivered\n"
 
 
 def test_article_memory():
     printed = article("memory.py", "--size", "16")
     rows = {line[:26].strip(): line[26:].split() for line in printed.splitlines() if re.search(r"\d$", line)}
-    assert {"before", "made, not touched", "touched", "closed and unlinked"} <= rows.keys(), printed
+    assert {"before", "created, not touched", "touched", "closed and unlinked"} <= rows.keys(), printed
     mapped = {when: float(figures[0]) for when, figures in rows.items() if len(figures) == 5}
     assert mapped["touched"] >= mapped["before"] + 16, printed
     assert mapped["closed and unlinked"] == mapped["before"], printed

@@ -9,7 +9,7 @@ HANGS = ROOT / "examples" / "hangs.py"
 
 
 def test_shmkit_continues_where_multiprocessing_hangs():
-    command = [sys.executable, "-B", str(HANGS), "--patience", "1.5"]
+    command = [sys.executable, "-B", str(HANGS), "--timeout", "1.5"]
     done = subprocess.run(command, capture_output=True, text=True, timeout=COMPILER_SECONDS, check=False)
     assert done.returncode == 0, done.stdout + done.stderr
     lines = done.stdout.splitlines()[1:]
@@ -18,7 +18,7 @@ def test_shmkit_continues_where_multiprocessing_hangs():
         standard, own = line[36:64], line[64:]
         assert standard.startswith("hangs"), line
         assert own.endswith(" ms)"), line
-    reported = [line for line in lines if "told" in line[64:]]
+    reported = [line for line in lines if line[64:].startswith(("owner died", "broken"))]
     assert {line[:36].strip() for line in reported} >= {
         "holder of a Lock",
         "holder of an RLock",
@@ -28,6 +28,6 @@ def test_shmkit_continues_where_multiprocessing_hangs():
     }
 
 
-def test_a_patience_of_zero_is_refused():
-    done = subprocess.run([sys.executable, str(HANGS), "--patience", "0"], capture_output=True, text=True, check=False)
-    assert done.returncode == 2 and "patience" in done.stderr
+def test_a_timeout_of_zero_is_refused():
+    done = subprocess.run([sys.executable, str(HANGS), "--timeout", "0"], capture_output=True, text=True, check=False)
+    assert done.returncode == 2 and "--timeout must be positive" in done.stderr
