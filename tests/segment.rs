@@ -16,11 +16,14 @@
 //! | `gc`      | names that the last user or the collector removes                           |
 //! | `between` | another process acts between two steps of an opener or a collector          |
 //! | `draft`   | a file system without O_TMPFILE, and what killed creators leave there       |
+//! | `access`  | readers, privileges that were given up, forbidden system calls              |
 //! | `page`    | huge pages, prefault, locked memory                                         |
 
 #[macro_use]
 mod common;
 
+#[path = "segment/access.rs"]
+mod access;
 #[path = "segment/between.rs"]
 mod between;
 #[path = "segment/create.rs"]

@@ -4,7 +4,7 @@
 //! the serial party (PTHREAD_BARRIER_SERIAL_THREAD), which here holds the others until it calls `pass`.
 //!
 //! ```text
-//! words:  | lock, which has the tag | turn | began | turns | breaks | deaths |
+//! words:  | lock, which has the tag | turn | turns | breaks | deaths |
 //! cells:  | state | seat |, two cells for each party
 //! turn:   | arrived (16 bits) | generation (46 bits) | SLEEPERS | BROKEN |
 //! seat:   | place (16 bits) | generation (46 bits) | 00 |
@@ -83,8 +83,6 @@ pub struct RawBarrier {
     /// Its owner lets parties arrive and withdraw.
     pub lock: lock::RawLock,
     turn: AtomicU64,
-    /// When the first party of this turn arrived (CLOCK_MONOTONIC).
-    began: AtomicU64,
     turns: AtomicU64,
     breaks: AtomicU64,
     deaths: AtomicU64,
@@ -111,13 +109,7 @@ impl RawBarrier {
     /// Stores the state of a new barrier in all fields but the tag.
     pub fn clear(&self, cells: &[PartyCell]) {
         self.lock.clear();
-        let raw = [
-            &self.turn,
-            &self.began,
-            &self.turns,
-            &self.breaks,
-            &self.deaths,
-        ];
+        let raw = [&self.turn, &self.turns, &self.breaks, &self.deaths];
         for word in raw {
             word.store(0, Ordering::Relaxed);
         }
@@ -148,6 +140,41 @@ pub struct BarrierInfo {
 pub struct BarrierHandleState {
     turn: SpinState,
     lock: SpinState,
+    /// When a party of this handle last arrived in a turn with an even number, and in one with an odd number.
+    arrivals: [LastArrival; 2],
+}
+
+/// The turn in which a party arrived, and when, by the clock of this process.
+#[derive(Debug, Default)]
+struct LastArrival {
+    generation: std::sync::atomic::AtomicU64,
+    time: std::sync::atomic::AtomicU64,
+}
+
+impl BarrierHandleState {
+    fn arrival(&self, generation: u64) -> &LastArrival {
+        &self.arrivals[(generation / GENERATION) as usize % 2]
+    }
+
+    /// Records that a party arrives in the turn of this generation. The caller holds the lock.
+    fn note_arrival(&self, generation: u64, now: u64) {
+        let arrival = self.arrival(generation);
+        arrival.time.store(now, Ordering::Relaxed);
+        arrival.generation.store(generation, Ordering::Relaxed);
+    }
+
+    /// Returns how long ago the turn of this generation can have begun at most, in nanoseconds; `u64::MAX`: unknown.
+    ///
+    /// It began after each arrival in the turn before it. A clock of another process would be no measure: its time
+    /// namespace may be another (D-045). The caller holds the lock.
+    fn longest_age(&self, generation: u64, now: u64) -> u64 {
+        let before = generation.wrapping_sub(GENERATION) & GENERATIONS;
+        let arrival = self.arrival(before);
+        match arrival.generation.load(Ordering::Relaxed) == before {
+            true => now.saturating_sub(arrival.time.load(Ordering::Relaxed)),
+            false => u64::MAX,
+        }
+    }
 }
 
 /// What the last party to arrive does with the others.
@@ -353,7 +380,7 @@ impl BarrierRef<'_> {
         liveness: &impl Liveness,
     ) -> Result<Arrival> {
         self.enter(me, wait, handle, liveness)?;
-        let arrived = self.arrive_inside(me, wait, last, liveness);
+        let arrived = self.arrive_inside(me, wait, last, handle, liveness);
         // A child that was forked in there leaves the lock to its parent.
         liveness.origin(me).check()?;
         self.exit(me);
@@ -368,6 +395,7 @@ impl BarrierRef<'_> {
         me: Id,
         wait: &mut Wait<'_>,
         last: Last,
+        handle: &BarrierHandleState,
         liveness: &impl Liveness,
     ) -> Result<(Arrival, Turn)> {
         const NO_SLEEPERS: Turn = Turn(0);
@@ -403,12 +431,14 @@ impl BarrierRef<'_> {
         // PAIRS barrier.cell: a process that finds this state finds the seat. From here on a death is noticed.
         cell.state.store(state, Ordering::Release);
         // 2. All parties continue together, or none does. So the last one checks that the others are alive.
-        if arrived == 0 && !is_last {
+        let mut age = u64::MAX;
+        if parties > 1 {
             let now = clock::monotonic();
-            self.raw.began.store(now, Ordering::Relaxed);
+            age = handle.longest_age(generation, now);
+            handle.note_arrival(generation, now);
         }
         if is_last {
-            let others = (arrived != 0).then_some(generation);
+            let others = (arrived != 0).then_some((generation, age));
             match self.find_dead(me, others, liveness) {
                 Ok(false) => {}
                 Ok(true) => {

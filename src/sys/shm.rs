@@ -130,8 +130,8 @@ pub fn seal(file: &OwnedFd) -> Result<()> {
     let seals = SealFlag::F_SEAL_SHRINK | SealFlag::F_SEAL_SEAL;
     match fcntl(file, FcntlArg::F_ADD_SEALS(seals)) {
         Ok(_) => Ok(()),
-        // Not a memory file: see `make_memfd`.
-        Err(Errno::EINVAL) => Ok(()),
+        // Not a memory file, but one of tmpfs or of another file system: see `make_memfd`.
+        Err(Errno::EPERM | Errno::EINVAL) => Ok(()),
         Err(errno) => Err(refused(errno, "cannot seal the memory file")),
     }
 }

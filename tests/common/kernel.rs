@@ -193,14 +193,19 @@ fn own_memory_cgroup() -> Option<(PathBuf, &'static str)> {
 
 /// Makes the kernel refuse files without a name (O_TMPFILE) to this process, as some file systems do.
 pub fn refuse_unnamed_files() {
+    refuse_unnamed_files_with(libc::EOPNOTSUPP);
+}
+
+/// Makes the kernel refuse files without a name as `refuse_unnamed_files` does, with this errno.
+pub fn refuse_unnamed_files_with(errno: i32) {
     let unnamed = (libc::O_TMPFILE & !libc::O_DIRECTORY) as u32;
     // openat(directory, path, flags, mode)
-    answer(
-        libc::SYS_openat,
-        2,
-        (libc::BPF_JSET, unnamed),
-        libc::EOPNOTSUPP,
-    );
+    answer(libc::SYS_openat, 2, (libc::BPF_JSET, unnamed), errno);
+}
+
+/// Makes each call of `call` in this process fail with `errno`.
+pub fn answer_always(call: libc::c_long, errno: i32) {
+    answer(call, 0, (libc::BPF_JGE, 0), errno);
 }
 
 /// Makes each reservation of more than `bytes` in this process fail as if a signal had interrupted it.

@@ -1,6 +1,14 @@
 """Barriers that are passed to other processes, and Ctrl-C in the action."""
 
+import shutil
+import subprocess
+import sys
+import threading
+from contextlib import closing
+
 import pytest
+from child import wait_until
+from shmkit import Barrier
 
 PREFACE = """
 import multiprocessing, os, signal, sys, threading, time
@@ -75,3 +83,24 @@ thread.join()
 print(statuses)
 """
     assert run(PREFACE + code).out == "interrupted True\n[-15]\n"
+
+
+def test_killed_party_breaks_the_barrier_although_its_clock_is_ahead(name):
+    """The party that is killed waits in a time namespace whose clock is 100,000 s ahead."""
+    ahead = ["unshare", "-T", "--monotonic", "100000", "--boottime", "100000"]
+    probe = subprocess.run([*ahead, "true"], capture_output=True, check=False) if shutil.which("unshare") else None
+    if probe is None or probe.returncode:
+        pytest.skip("NOT TESTED: this user cannot make a time namespace")
+    code = (
+        f"from shmkit import Barrier; barrier = Barrier(2, name={name!r}); print('waits', flush=True); barrier.wait()"
+    )
+    with closing(Barrier(2, name=name)) as barrier:
+        for _ in range(3):
+            with subprocess.Popen([*ahead, sys.executable, "-c", code], stdout=subprocess.PIPE) as party:
+                assert party.stdout.readline() == b"waits\n"
+                wait_until(lambda: barrier.n_waiting)
+                party.kill()
+            with pytest.raises(threading.BrokenBarrierError):
+                barrier.wait(60)
+            barrier.reset()
+        barrier.unlink()

@@ -8,7 +8,6 @@ use crate::error::Result;
 use crate::participant::Id;
 use crate::raw::Liveness;
 use crate::sys::atomic::Ordering;
-use crate::sys::clock;
 
 /// A party that arrived so few nanoseconds ago cannot be seen dead yet: the kernel takes longer to tear a process down.
 /// So it is not probed; a probe would take longer than all else between parties that spin (D-045).
@@ -53,17 +52,15 @@ impl BarrierRef<'_> {
     }
 
     /// Returns whether any process has died in a wait: in an earlier turn, or in that of this generation, if others
-    /// wait in it.
+    /// wait in it. Their arrival was at most so many nanoseconds ago.
     pub(super) fn find_dead(
         self,
         me: Id,
-        others: Option<u64>,
+        others: Option<(u64, u64)>,
         liveness: &impl Liveness,
     ) -> Result<bool> {
-        let is_old = others.is_some_and(|_| {
-            let began = self.raw.began.load(Ordering::Relaxed);
-            clock::monotonic().saturating_sub(began) >= DEATH_VISIBLE_AFTER_NS
-        });
+        let is_old = others.is_some_and(|(_, age)| age >= DEATH_VISIBLE_AFTER_NS);
+        let others = others.map(|(generation, _)| generation);
         for cell in self.cells {
             // Cells are taken only with the lock, which this process holds, so seat and state belong together.
             let generation = cell.seat.load(Ordering::Relaxed) & GENERATIONS;
