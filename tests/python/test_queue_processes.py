@@ -13,7 +13,7 @@ from contextlib import closing
 
 import pytest
 from child import wait_until
-from shmkit import JoinableQueue, Queue
+from shmkit import JoinableQueue, Queue, ShutDown
 
 PREFACE = """
 import multiprocessing
@@ -190,7 +190,7 @@ def test_queue_stays_valid_if_producers_and_consumers_are_killed_at_random(fork,
             children[0].kill()
             children[1].kill()
         queue.shutdown()
-        with contextlib.suppress(Exception):
+        with contextlib.suppress(ShutDown):
             while True:
                 pid, i, got = queue.get(timeout=60)
                 assert (pid > 0, i >= 0, got) == (True, True, body)

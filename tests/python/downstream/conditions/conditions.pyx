@@ -66,10 +66,10 @@ def waits(Condition condition):
 def is_closed(Condition condition):
     """Return whether all C methods fail with SHMKIT_ERR_CLOSED."""
     cdef uint32_t owner_died = 77
-    return owner_died == 77 and (
+    return (
         condition.wait_nogil(SHMKIT_NOWAIT, &owner_died) == condition.notify_nogil(1) == condition.notify_all_nogil()
         == SHMKIT_ERR_CLOSED
-    )
+    ) and owner_died == 77
 
 
 cdef class Signal(Condition):

@@ -108,10 +108,10 @@ def is_closed(lock):
     cdef Mutex mutex = lock
     cdef uint32_t owner_died = 77
     handle = (<Lock> lock).handle() is NULL if isinstance(lock, Lock) else (<RLock> lock).handle() is NULL
-    return handle and owner_died == 77 and (
+    return handle and (
         mutex.acquire_nogil(SHMKIT_NOWAIT, &owner_died) == mutex.release_nogil() == mutex.mark_consistent_nogil()
         == SHMKIT_ERR_CLOSED
-    )
+    ) and owner_died == 77
 
 
 cdef class Account(Lock):
