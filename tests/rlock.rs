@@ -1,4 +1,4 @@
-//! Recursive locks, as the Rust API has them: the owner is a thread of a process, which may take the lock again.
+//! Recursive locks in the Rust API: the owner is a thread of a process, and may acquire the lock again.
 
 #[macro_use]
 mod common;
@@ -9,9 +9,9 @@ use shmkit::raw::WaitOptions;
 use shmkit::rlock::{Create, RLock};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Takes it that often, which is at once.
+/// Acquires the lock this many times; each acquisition must succeed at once.
 #[track_caller]
-fn take(lock: &RLock, times: u64) {
+fn acquire(lock: &RLock, times: u64) {
     for _ in 0..times {
         assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
     }
@@ -23,9 +23,9 @@ fn release(lock: &RLock, times: u64) {
     }
 }
 
-/// Checks that this thread holds nothing, and may not have it.
+/// Checks that this thread does not own the lock, and cannot acquire it.
 #[track_caller]
-fn is_refused(lock: &RLock) {
+fn assert_refused(lock: &RLock) {
     assert_eq!(lock.depth(), 0);
     refused!(NotOwner, lock.release());
     refused!(NotOwner, lock.mark_consistent());
@@ -35,11 +35,11 @@ fn is_refused(lock: &RLock) {
     assert_eq!(lock.depth(), 0);
 }
 
-/// Forks a process that takes the lock and stays.
-fn holder(lock: &RLock, take: impl FnOnce(&RLock)) -> Child {
+/// Forks a process that runs `acquire` on the lock and stays.
+fn holder(lock: &RLock, acquire: impl FnOnce(&RLock)) -> Child {
     let words = shared_words(1);
     let child = fork(|| {
-        take(lock);
+        acquire(lock);
         words[0].store(1, Relaxed);
         loop {
             nix::unistd::pause();
@@ -54,11 +54,11 @@ fn in_thread(body: impl FnOnce() + Send) {
 }
 
 #[test]
-fn as_often_given_back_as_taken() {
+fn a_lock_is_free_after_as_many_releases_as_acquisitions() {
     let lock = RLock::unnamed().unwrap();
     refused!(NotOwner, lock.release());
     for times in [1, 2, 3, 1000] {
-        take(&lock, times);
+        acquire(&lock, times);
         assert_eq!(lock.depth(), times);
         release(&lock, times - 1);
         assert_eq!(lock.depth(), 1);
@@ -68,43 +68,43 @@ fn as_often_given_back_as_taken() {
         refused!(NotOwner, lock.release());
         refused!(NotOwner, lock.mark_consistent());
     }
-    // Taking it again is no acquisition.
+    // A nested acquisition is not counted.
     assert_eq!(lock.stat().0.acquisitions, 4);
 }
 
 #[test]
 fn the_owner_is_a_thread() {
     let lock = &RLock::unnamed().unwrap();
-    take(lock, 2);
-    in_thread(|| is_refused(lock));
-    in_thread(|| is_refused(lock));
+    acquire(lock, 2);
+    in_thread(|| assert_refused(lock));
+    in_thread(|| assert_refused(lock));
     assert_eq!(lock.depth(), 2);
     release(lock, 2);
     in_thread(|| {
-        take(lock, 3);
+        acquire(lock, 3);
         release(lock, 3);
-        // It ends holding it: that frees nothing.
-        take(lock, 1);
+        // The thread ends holding the lock: that releases nothing.
+        acquire(lock, 1);
     });
-    is_refused(lock);
-    in_thread(|| is_refused(lock));
+    assert_refused(lock);
+    in_thread(|| assert_refused(lock));
 }
 
 #[test]
-fn a_forked_childs_only_thread_is_not_its_parents() {
+fn a_forked_childs_thread_does_not_own_its_parents_lock() {
     alone(|| {
         let lock = RLock::unnamed().unwrap();
-        take(&lock, 2);
+        acquire(&lock, 2);
         fork(|| {
-            is_refused(&lock);
-            // Nor is its child's.
-            fork(|| is_refused(&lock)).succeed();
+            assert_refused(&lock);
+            // Neither does the grandchild's thread.
+            fork(|| assert_refused(&lock)).succeed();
         })
         .succeed();
         assert_eq!(lock.depth(), 2);
         release(&lock, 2);
-        let child = holder(&lock, |lock| take(lock, 2));
-        is_refused(&lock);
+        let child = holder(&lock, |lock| acquire(lock, 2));
+        assert_refused(&lock);
         child.kill();
         assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(true));
         assert_eq!(lock.depth(), 1);
@@ -112,17 +112,17 @@ fn a_forked_childs_only_thread_is_not_its_parents() {
 }
 
 #[test]
-fn taken_over_it_begins_anew() {
+fn the_depth_is_one_after_a_take_over() {
     alone(|| {
         let lock = RLock::unnamed().unwrap();
         let ends: [fn(&RLock); 2] = [
-            |lock| take(lock, 5),
-            // A thread that has ended before its process.
-            |lock| in_thread(|| take(lock, 5)),
+            |lock| acquire(lock, 5),
+            // The owning thread ends before its process dies.
+            |lock| in_thread(|| acquire(lock, 5)),
         ];
         for (round, end) in (1..).zip(ends) {
             let child = holder(&lock, end);
-            is_refused(&lock);
+            assert_refused(&lock);
             child.kill();
             assert_eq!(lock.depth(), 0);
             assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(true));
@@ -130,19 +130,19 @@ fn taken_over_it_begins_anew() {
             assert_eq!(
                 lock.acquire_with(WaitOptions::NONBLOCKING),
                 Ok(true),
-                "the mark is told each time"
+                "each acquisition reports the mark"
             );
-            in_thread(|| is_refused(&lock));
+            in_thread(|| assert_refused(&lock));
             lock.mark_consistent().unwrap();
             assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(false));
             assert_eq!(lock.depth(), 3);
             release(&lock, 3);
             assert_eq!(lock.stat().0.recoveries, round);
-            take(&lock, 1);
+            acquire(&lock, 1);
             release(&lock, 1);
         }
-        // Unmarked, the mark stays.
-        holder(&lock, |lock| take(lock, 1)).kill();
+        // Without mark_consistent the mark stays.
+        holder(&lock, |lock| acquire(lock, 1)).kill();
         for _ in 0..2 {
             assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(true));
             lock.release().unwrap();
@@ -151,29 +151,29 @@ fn taken_over_it_begins_anew() {
 }
 
 #[test]
-fn the_token_of_the_dead_is_nobodys() {
-    /// Where the word and the token stand in the lock.
+fn a_dead_owners_token_makes_no_thread_the_owner() {
+    /// Offsets of the word and the token in the lock.
     const WORD: usize = 8;
     const TOKEN: usize = 16;
     alone(|| {
         let segment = managed(4096);
         let lock = RLock::at(&segment, 0, Create::Always).unwrap();
         let other = RLock::at(&segment, 64, Create::Always).unwrap();
-        take(&other, 1);
+        acquire(&other, 1);
         let mine = other.stat().0.owner.unwrap().bits();
-        // The child's thread has our thread's number.
-        holder(&lock, |lock| take(lock, 1)).kill();
+        // The child's thread has the number of this thread.
+        holder(&lock, |lock| acquire(lock, 1)).kill();
         let bytes = segment.bytes().unwrap();
         assert!(
             bytes[TOKEN..][..8]
                 .iter()
                 .any(|byte| byte.load(Relaxed) != 0)
         );
-        // As it is when another thread of ours has just taken it over, and not yet said which thread it is.
+        // The state when another thread of this process has just taken it over, and has not yet stored its token.
         for (byte, value) in bytes[WORD..].iter().zip(mine.to_ne_bytes()) {
             byte.store(value, Relaxed);
         }
-        is_refused(&lock);
+        assert_refused(&lock);
     });
 }
 
@@ -190,7 +190,7 @@ fn guards_nest() {
             assert!(!inner.owner_died());
         }
         assert_eq!((lock.depth(), lock.stat().0.owner), (0, None));
-        holder(&lock, |lock| take(lock, 1)).kill();
+        holder(&lock, |lock| acquire(lock, 1)).kill();
         {
             let outer = lock.acquire().unwrap();
             assert!(outer.owner_died() && lock.acquire().unwrap().owner_died());
@@ -209,12 +209,12 @@ fn guards_nest() {
 }
 
 #[test]
-fn a_counter_at_its_end() {
-    /// Where the depth stands in the lock.
+fn acquire_fails_with_overflow_at_the_greatest_depth() {
+    /// Offset of the depth in the lock.
     const DEPTH: usize = 24;
     let segment = managed(4096);
     let lock = RLock::at(&segment, 0, Create::Always).unwrap();
-    take(&lock, 2);
+    acquire(&lock, 2);
     let bytes = &segment.bytes().unwrap()[DEPTH..DEPTH + 8];
     assert_eq!(bytes[0].load(Relaxed), 2);
     for byte in bytes {
@@ -224,7 +224,7 @@ fn a_counter_at_its_end() {
     refused!(Overflow, lock.acquire_with(WaitOptions::BLOCKING));
     assert_eq!(lock.depth(), u64::MAX);
     lock.release().unwrap();
-    take(&lock, 1);
+    acquire(&lock, 1);
     refused!(Overflow, lock.acquire_with(WaitOptions::NONBLOCKING));
 }
 
@@ -253,15 +253,15 @@ fn threads_exclude_each_other_at_any_depth() {
 }
 
 #[test]
-fn who_waits_gets_it_when_all_is_given_back() {
+fn a_waiter_acquires_after_the_owners_last_release() {
     alone(|| {
         let (lock, words) = (RLock::unnamed().unwrap(), shared_words(1));
-        take(&lock, 3);
+        acquire(&lock, 3);
         let waiter = fork(|| {
             assert_eq!(lock.acquire_with(WaitOptions::BLOCKING), Ok(false));
             assert_eq!(lock.depth(), 1);
             words[0].store(1, Relaxed);
-            take(&lock, 1);
+            acquire(&lock, 1);
             release(&lock, 2);
         });
         wait_until(|| lock.stat().0.contended_since != 0);
@@ -281,11 +281,12 @@ fn a_thread_owns_the_lock_through_all_handles() {
         let (lock, other) = (RLock::unnamed().unwrap(), RLock::unnamed().unwrap());
         let (fd, offset) = lock.export().unwrap();
         let opened = RLock::open_fd(fd, offset, &Default::default()).unwrap();
-        take(&lock, 1);
-        take(&opened, 1);
+        acquire(&lock, 1);
+        acquire(&opened, 1);
         assert_eq!((lock.depth(), opened.depth(), other.depth()), (2, 2, 0));
-        in_thread(|| is_refused(&opened));
-        fork(|| is_refused(&RLock::open_fd(fd, offset, &Default::default()).unwrap())).succeed();
+        in_thread(|| assert_refused(&opened));
+        fork(|| assert_refused(&RLock::open_fd(fd, offset, &Default::default()).unwrap()))
+            .succeed();
         drop(lock);
         release(&opened, 2);
     });

@@ -1,12 +1,12 @@
-//! Readers-writer locks, as the Rust API has them.
+//! Readers-writer locks in the Rust API.
 //!
 //! | module    | what is tested                                                                  |
 //! |-----------|---------------------------------------------------------------------------------|
-//! | `hold`    | who reads and who writes; upgrade and downgrade; guards                          |
-//! | `wait`    | timeouts, the hook, and that writers do not starve                               |
-//! | `death`   | dead readers, dead writers, what is told of them                                 |
-//! | `place`   | at an offset, by name, handed over; options; hostile bytes                       |
-//! | `thread`  | threads of one process, and plain memory under the lock                          |
+//! | `hold`    | readers and writers, upgrade and downgrade, guards                              |
+//! | `wait`    | timeouts, the hook, and that writers do not starve                              |
+//! | `death`   | dead readers and writers, and what the next caller sees of them                 |
+//! | `place`   | the size, the number of readers, and corrupt words                              |
+//! | `thread`  | threads of one process, and plain memory under the lock                         |
 
 #[macro_use]
 mod common;
@@ -32,7 +32,7 @@ fn unnamed() -> RwLock {
     RwLock::unnamed(&Options::default()).unwrap()
 }
 
-/// Options for so many readers.
+/// Returns the options for this number of readers.
 fn readers(readers: u16) -> Options {
     Options {
         readers,
@@ -40,10 +40,10 @@ fn readers(readers: u16) -> Options {
     }
 }
 
-/// Reads and writes once; nobody else does, or who did is dead, and no writer has died.
+/// Reads and writes once. Any other reader or writer must be dead, and no writer may have died writing.
 #[track_caller]
 fn use_once(lock: &RwLock) {
-    // Who has just died may be remembered alive for a millisecond: so this waits.
+    // A process that has just died may be remembered alive for a millisecond, so this call waits.
     assert_eq!(lock.write_with(WaitOptions::BLOCKING), Ok(false));
     lock.release_write().unwrap();
     assert_eq!(lock.read_with(WaitOptions::NONBLOCKING), Ok(false));
@@ -52,7 +52,7 @@ fn use_once(lock: &RwLock) {
     lock.release_write().unwrap();
 }
 
-/// Takes it from a dead writer and gives it back whole.
+/// Takes over a dead writer's lock, marks it consistent, and uses it.
 #[track_caller]
 fn recover(lock: &RwLock) {
     assert_eq!(lock.write_with(WaitOptions::BLOCKING), Ok(true));
@@ -61,11 +61,11 @@ fn recover(lock: &RwLock) {
     use_once(lock);
 }
 
-/// Forks a process that does `what` and stays.
-fn staying(what: impl FnOnce()) -> Child {
+/// Forks a process that runs `action` and stays; returns when `action` is done.
+fn staying(action: impl FnOnce()) -> Child {
     let words = shared_words(1);
     let child = fork(|| {
-        what();
+        action();
         words[0].store(1, Relaxed);
         stay();
     });
@@ -73,29 +73,29 @@ fn staying(what: impl FnOnce()) -> Child {
     child
 }
 
-/// Forks a process that reads and stays.
+/// Forks a process that holds the lock for reading and stays.
 fn reader(lock: &RwLock) -> Child {
     staying(|| assert_eq!(lock.read_with(WaitOptions::BLOCKING), Ok(false)))
 }
 
-/// Forks a process that writes and stays.
+/// Forks a process that holds the lock for writing and stays.
 fn writer(lock: &RwLock) -> Child {
     staying(|| assert_eq!(lock.write_with(WaitOptions::BLOCKING), Ok(false)))
 }
 
-/// Stays until it is killed.
+/// Sleeps until the process is killed.
 fn stay() -> ! {
     loop {
         nix::unistd::pause();
     }
 }
 
-/// Waits until somebody sleeps who wants it.
+/// Waits until a waiter sleeps on the lock.
 fn await_sleeper(lock: &RwLock) {
     wait_until(|| lock.stat().0.contended_since != 0);
 }
 
-/// Waits until a writer, or who upgrades, sleeps until the readers have left.
+/// Waits until a writer, or a reader that upgrades, sleeps until the other readers have left.
 fn await_waiting_writer(lock: &RwLock) {
     wait_until(|| lock.stat().0.waits && lock.stat().0.contended_since != 0);
 }

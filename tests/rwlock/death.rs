@@ -1,4 +1,4 @@
-//! Who dies: a reader is forgotten, a writer is told of, whoever waits goes on.
+//! Deaths: a dead reader's count is cleared, a dead writer is reported, and waiters go on.
 
 use super::common::process::{Child, alone, fork, shared_words, wait_until};
 use super::{
@@ -11,17 +11,21 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering::Relaxed;
 
 #[test]
-fn a_dead_reader_is_no_reader_and_nothing_to_tell() {
+fn a_dead_reader_does_not_block_a_writer_and_is_not_reported() {
     alone(|| {
         let lock = unnamed();
         for wait in [WaitOptions::NONBLOCKING, within(1), WaitOptions::BLOCKING] {
             reader(&lock).kill();
-            assert_eq!(lock.stat().0.readers, 1, "only who waits for it looks");
+            assert_eq!(
+                lock.stat().0.readers,
+                1,
+                "a dead reader counts until a writer waits for it"
+            );
             assert_eq!(lock.write_with(wait), Ok(false));
             assert_eq!(lock.stat().0.readers, 0);
             lock.release_write().unwrap();
         }
-        // Who upgrades does not wait for it either.
+        // An upgrade does not wait for a dead reader either.
         for wait in [WaitOptions::NONBLOCKING, within(1), WaitOptions::BLOCKING] {
             reader(&lock).kill();
             assert_eq!(lock.read_with(wait), Ok(false));
@@ -34,17 +38,17 @@ fn a_dead_reader_is_no_reader_and_nothing_to_tell() {
 }
 
 #[test]
-fn a_dead_writer_is_told_until_somebody_has_mended() {
+fn a_dead_writer_is_reported_until_the_lock_is_marked_consistent() {
     alone(|| {
         let lock = unnamed();
         for round in 0..20 {
             let child = writer(&lock);
-            let (stat, who) = lock.stat();
-            assert_eq!(who.unwrap().pid, child.pid().as_raw() as u32);
+            let (stat, owner) = lock.stat();
+            assert_eq!(owner.unwrap().pid, child.pid().as_raw() as u32);
             assert!(!stat.waits && !stat.writer_died);
             child.kill();
             for _ in 0..2 {
-                // A reader finds it first, or a writer; either is told, every time.
+                // Whether a reader or a writer finds the death, each acquisition reports it.
                 if round % 2 == 0 {
                     assert_eq!(lock.read_with(WaitOptions::NONBLOCKING), Ok(true));
                     fork(|| assert_eq!(lock.read_with(WaitOptions::NONBLOCKING), Ok(true)))
@@ -71,21 +75,21 @@ fn a_dead_writer_is_told_until_somebody_has_mended() {
 }
 
 #[test]
-fn one_that_died_waiting_has_written_nothing() {
+fn a_writer_that_dies_waiting_is_not_reported() {
     alone(|| {
         let lock = unnamed();
         lock.read_with(WaitOptions::NONBLOCKING).unwrap();
         let waiting = fork(|| drop(lock.write_with(WaitOptions::BLOCKING)));
         await_waiting_writer(&lock);
         waiting.kill();
-        // Whoever comes next finds that out, and reads beside us.
+        // The next caller finds the waiter dead, and reads beside this process.
         fork(|| {
             assert_eq!(lock.read_with(WaitOptions::NONBLOCKING), Ok(false));
             lock.release_read().unwrap();
         })
         .succeed();
-        assert_eq!(lock.stat().0.contended_since, 0, "nobody waits any more");
-        // The same with one that upgrades; and its reading ends with it.
+        assert_eq!(lock.stat().0.contended_since, 0, "no live process waits");
+        // The same with a reader that upgrades; the read that it holds ends with it.
         let waiting = fork(|| {
             lock.read_with(WaitOptions::NONBLOCKING).unwrap();
             drop(lock.upgrade_with(WaitOptions::BLOCKING));
@@ -100,7 +104,7 @@ fn one_that_died_waiting_has_written_nothing() {
 }
 
 #[test]
-fn one_that_died_waiting_leaves_the_mark_of_an_earlier_death() {
+fn a_writer_that_dies_waiting_keeps_the_mark_of_an_earlier_death() {
     alone(|| {
         let lock = unnamed();
         writer(&lock).kill();
@@ -118,7 +122,7 @@ fn one_that_died_waiting_leaves_the_mark_of_an_earlier_death() {
 }
 
 #[test]
-fn one_that_mends_and_dies_leaves_the_mark() {
+fn the_death_of_a_writer_that_marked_it_consistent_marks_it_again() {
     alone(|| {
         let lock = unnamed();
         writer(&lock).kill();
@@ -128,18 +132,18 @@ fn one_that_mends_and_dies_leaves_the_mark() {
         })
         .kill();
         recover(&lock);
-        // Who only reads of it and dies leaves it as it was.
+        // A reader that sees the mark and dies leaves the mark.
         writer(&lock).kill();
         staying(|| assert_eq!(lock.read_with(WaitOptions::NONBLOCKING), Ok(true))).kill();
         recover(&lock);
-        // One that has come down from writing writes no more.
+        // A process that has downgraded is a reader: its death leaves no mark.
         staying(|| {
             assert_eq!(lock.write_with(WaitOptions::NONBLOCKING), Ok(false));
             lock.downgrade().unwrap();
         })
         .kill();
         use_once(&lock);
-        // One that has come up from reading does.
+        // A process that has upgraded is a writer: its death leaves the mark.
         staying(|| {
             assert_eq!(lock.read_with(WaitOptions::NONBLOCKING), Ok(false));
             lock.upgrade_with(WaitOptions::NONBLOCKING).unwrap();
@@ -150,7 +154,7 @@ fn one_that_mends_and_dies_leaves_the_mark() {
 }
 
 #[test]
-fn all_who_wait_go_on_after_the_writers_death() {
+fn after_the_writers_death_every_waiter_acquires_in_turn() {
     const WAITERS: u64 = 6;
     alone(|| {
         let lock = unnamed();
@@ -160,12 +164,12 @@ fn all_who_wait_go_on_after_the_writers_death() {
             .map(|number| {
                 fork(|| {
                     words[0].fetch_add(1, Relaxed);
-                    // Each of them dies holding it.
-                    let told = match number % 2 {
+                    // Each waiter ends while it holds the lock.
+                    let died = match number % 2 {
                         0 => lock.read_with(WaitOptions::BLOCKING),
                         _ => lock.write_with(WaitOptions::BLOCKING),
                     };
-                    assert_eq!(told, Ok(true));
+                    assert_eq!(died, Ok(true));
                 })
             })
             .collect();
@@ -199,7 +203,7 @@ fn a_writer_that_waits_for_readers_goes_on_after_their_death() {
 }
 
 #[test]
-fn the_cells_of_the_dead_are_used_again() {
+fn the_count_slots_of_dead_readers_are_used_again() {
     alone(|| {
         let lock = RwLock::unnamed(&readers(3)).unwrap();
         for _ in 0..20 {
@@ -212,7 +216,7 @@ fn the_cells_of_the_dead_are_used_again() {
 }
 
 #[test]
-fn closing_is_no_release_but_the_end() {
+fn closing_the_last_handle_counts_as_a_death() {
     alone(|| {
         let segment = managed(16640);
         let at = |segment: &Arc<_>, offset| {

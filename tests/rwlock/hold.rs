@@ -1,4 +1,4 @@
-//! Who reads and who writes: many or one; and how one becomes the other.
+//! Ownership: many readers or one writer; upgrade, downgrade, and guards.
 
 use super::common::process::{Child, alone, fork, wait_until};
 use super::{
@@ -9,7 +9,7 @@ use shmkit::raw::WaitOptions;
 use shmkit::rwlock::RwLock;
 
 #[test]
-fn many_read_or_one_writes() {
+fn many_processes_read_or_a_single_one_writes() {
     alone(|| {
         let lock = unnamed();
         assert_eq!(lock.read_with(WaitOptions::NONBLOCKING), Ok(false));
@@ -35,11 +35,11 @@ fn many_read_or_one_writes() {
 }
 
 #[test]
-fn what_is_not_held_is_not_given_back() {
-    // Nothing has been claimed in this process yet: it has no id to compare.
+fn a_process_that_does_not_hold_the_lock_is_refused() {
+    // This process has claimed no slot yet, so it has no identity to compare.
     alone(|| {
         let lock = unnamed();
-        let nothing = || {
+        let holds_nothing = || {
             refused!(NotOwner, lock.release_read());
             refused!(NotOwner, lock.release_write());
             refused!(NotOwner, lock.mark_consistent());
@@ -47,39 +47,39 @@ fn what_is_not_held_is_not_given_back() {
             refused!(NotOwner, lock.upgrade_with(WaitOptions::BLOCKING));
             refused!(NotOwner, lock.downgrade());
         };
-        nothing();
+        holds_nothing();
         use_once(&lock);
-        nothing();
+        holds_nothing();
         lock.read_with(WaitOptions::NONBLOCKING).unwrap();
         refused!(NotOwner, lock.release_write());
         refused!(NotOwner, lock.mark_consistent());
         refused!(NotOwner, lock.downgrade());
-        fork(nothing).succeed();
+        fork(holds_nothing).succeed();
         lock.release_read().unwrap();
         lock.write_with(WaitOptions::NONBLOCKING).unwrap();
         refused!(NotOwner, lock.release_read());
         refused!(NotOwner, lock.upgrade_with(WaitOptions::NONBLOCKING));
         fork(|| {
-            nothing();
+            holds_nothing();
             refused!(WouldBlock, lock.read_with(WaitOptions::NONBLOCKING));
-            nothing();
+            holds_nothing();
         })
         .succeed();
         lock.release_write().unwrap();
         let child = reader(&lock);
-        nothing();
+        holds_nothing();
         child.kill();
         let child = writer(&lock);
-        nothing();
+        holds_nothing();
         child.kill();
-        nothing();
+        holds_nothing();
         recover(&lock);
-        nothing();
+        holds_nothing();
     });
 }
 
 #[test]
-fn a_process_reads_as_often_as_it_likes() {
+fn a_process_may_hold_65535_reads() {
     alone(|| {
         let lock = unnamed();
         for _ in 0..65_535 {
@@ -101,7 +101,7 @@ fn a_process_reads_as_often_as_it_likes() {
 }
 
 #[test]
-fn as_many_processes_read_as_there_are_cells_for() {
+fn at_most_as_many_processes_read_as_there_are_count_slots() {
     alone(|| {
         let lock = RwLock::unnamed(&readers(2)).unwrap();
         assert_eq!(lock.readers(), 2);
@@ -109,14 +109,14 @@ fn as_many_processes_read_as_there_are_cells_for() {
         let second = reader(&lock);
         refused!(TooManyProcesses, lock.read_with(WaitOptions::NONBLOCKING));
         refused!(TooManyProcesses, lock.read_with(WaitOptions::BLOCKING));
-        // A dead one's is to be had.
+        // A dead reader's slot is free for another process.
         first.kill();
         assert_eq!(lock.read_with(WaitOptions::NONBLOCKING), Ok(false));
         lock.release_read().unwrap();
-        // So is that of one who lives and does not read.
+        // So is the slot of a live process that does not read.
         let third = reader(&lock);
         refused!(TooManyProcesses, lock.read_with(WaitOptions::NONBLOCKING));
-        // Who writes cannot become a reader without a cell, and still writes.
+        // A writer that downgrades holds the only slot, so another process cannot read.
         second.kill();
         third.kill();
         let one = RwLock::unnamed(&readers(1)).unwrap();
@@ -136,7 +136,7 @@ fn as_many_processes_read_as_there_are_cells_for() {
 }
 
 #[test]
-fn who_upgrades_waits_for_the_others_and_new_ones_for_it() {
+fn an_upgrade_waits_for_other_readers_and_new_readers_wait_for_it() {
     alone(|| {
         let lock = unnamed();
         lock.read_with(WaitOptions::NONBLOCKING).unwrap();
@@ -146,13 +146,13 @@ fn who_upgrades_waits_for_the_others_and_new_ones_for_it() {
         await_sleeper(&lock);
         lock.release_write().unwrap();
         waiting.succeed();
-        // Another one reads: it still reads when it gives up.
+        // Another process reads, so the upgrade fails, and this process still reads.
         let other = reader(&lock);
         lock.read_with(WaitOptions::NONBLOCKING).unwrap();
         refused!(WouldBlock, lock.upgrade_with(WaitOptions::NONBLOCKING));
         refused!(Timeout, lock.upgrade_with(within(2_000_000)));
         assert_eq!(lock.stat().0.readers, 2);
-        fork(|| use_reading(&lock)).succeed();
+        fork(|| read_once(&lock)).succeed();
         other.kill();
         lock.upgrade_with(WaitOptions::BLOCKING).unwrap();
         lock.release_write().unwrap();
@@ -160,20 +160,20 @@ fn who_upgrades_waits_for_the_others_and_new_ones_for_it() {
     });
 }
 
-/// Reads once, whoever else does.
-fn use_reading(lock: &RwLock) {
+/// Reads once; other processes may read as well.
+fn read_once(lock: &RwLock) {
     assert_eq!(lock.read_with(WaitOptions::BLOCKING), Ok(false));
     lock.release_read().unwrap();
 }
 
 #[test]
-fn who_upgrades_has_read_once_less() {
+fn an_upgrade_uses_up_one_read_and_waits_for_all_others() {
     alone(|| {
         let lock = unnamed();
         for _ in 0..2 {
             lock.read_with(WaitOptions::NONBLOCKING).unwrap();
         }
-        // It waits for all readings but one, those of this process too.
+        // An upgrade waits for all reads but one, also for those of this process.
         refused!(WouldBlock, lock.upgrade_with(WaitOptions::NONBLOCKING));
         refused!(Timeout, lock.upgrade_with(within(1_000_000)));
         lock.release_read().unwrap();
@@ -184,7 +184,7 @@ fn who_upgrades_has_read_once_less() {
 }
 
 #[test]
-fn of_two_who_upgrade_the_second_is_told_at_once() {
+fn the_second_of_two_upgrades_fails_at_once_with_deadlock() {
     alone(|| {
         let lock = unnamed();
         lock.read_with(WaitOptions::NONBLOCKING).unwrap();
@@ -206,7 +206,7 @@ fn of_two_who_upgrade_the_second_is_told_at_once() {
 }
 
 #[test]
-fn who_upgrades_while_a_writer_waits_is_told_at_once() {
+fn an_upgrade_while_a_writer_waits_fails_at_once_with_deadlock() {
     alone(|| {
         let lock = unnamed();
         lock.read_with(WaitOptions::NONBLOCKING).unwrap();
@@ -216,7 +216,7 @@ fn who_upgrades_while_a_writer_waits_is_told_at_once() {
         });
         await_waiting_writer(&lock);
         refused!(Deadlock, lock.upgrade_with(WaitOptions::BLOCKING));
-        // It dies instead of writing: then nothing is in the way, as soon as nobody remembers it alive.
+        // The waiting writer dies: the upgrade succeeds as soon as no process remembers that writer alive.
         waiting.kill();
         wait_until(|| match lock.upgrade_with(WaitOptions::BLOCKING) {
             Ok(()) => true,
@@ -228,7 +228,7 @@ fn who_upgrades_while_a_writer_waits_is_told_at_once() {
 }
 
 #[test]
-fn who_downgrades_lets_readers_in_and_no_writer() {
+fn a_downgrade_admits_readers_but_no_writer() {
     alone(|| {
         let lock = unnamed();
         lock.write_with(WaitOptions::NONBLOCKING).unwrap();
@@ -248,7 +248,7 @@ fn who_downgrades_lets_readers_in_and_no_writer() {
             ))
         })
         .succeed();
-        // Round and round.
+        // Upgrade and downgrade may be repeated.
         for _ in 0..100 {
             lock.upgrade_with(WaitOptions::NONBLOCKING).unwrap();
             lock.downgrade().unwrap();
@@ -259,7 +259,7 @@ fn who_downgrades_lets_readers_in_and_no_writer() {
 }
 
 #[test]
-fn a_child_holds_nothing_of_its_parents() {
+fn a_child_does_not_hold_its_parents_reads() {
     alone(|| {
         let lock = unnamed();
         lock.read_with(WaitOptions::NONBLOCKING).unwrap();
@@ -277,7 +277,7 @@ fn a_child_holds_nothing_of_its_parents() {
 }
 
 #[test]
-fn guards_give_back_what_they_hold() {
+fn guards_release_what_they_hold() {
     alone(|| {
         let lock = unnamed();
         {
@@ -302,7 +302,7 @@ fn guards_give_back_what_they_hold() {
             let writer = lock.write().unwrap();
             assert!(writer.owner_died());
             let reader = writer.downgrade().ok().unwrap();
-            assert!(reader.owner_died(), "nobody has said that all is whole");
+            assert!(reader.owner_died(), "the lock is not yet marked consistent");
             let writer = reader.try_upgrade().ok().unwrap();
             assert!(writer.owner_died());
             writer.mark_consistent().unwrap();
@@ -314,7 +314,7 @@ fn guards_give_back_what_they_hold() {
         }));
         assert!(unwound.is_err());
         use_once(&lock);
-        // Given back behind the guard's back, and taken by somebody else: the guard takes it from nobody.
+        // Released and acquired by another process meanwhile: dropping the guard must not release the lock.
         let guard = lock.write().unwrap();
         lock.release_write().unwrap();
         let child = staying(|| assert_eq!(lock.write_with(WaitOptions::NONBLOCKING), Ok(false)));

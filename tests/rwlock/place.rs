@@ -1,4 +1,4 @@
-//! The size of a readers-writer lock, and corrupt words. The rest: tests/object.
+//! The size of a readers-writer lock, and corrupt words. tests/object checks what all placed objects share.
 
 use super::common::process::alone;
 use super::{managed, reader, readers, unnamed, use_once, within};
@@ -13,7 +13,7 @@ fn at(segment: &Arc<Segment>, offset: u64, count: u16) -> RwLock {
     RwLock::at(segment, offset, Create::IfMissing, &readers(count)).unwrap()
 }
 
-/// Stores a word of a segment's data.
+/// Stores a word in a segment's data.
 fn store(segment: &Segment, offset: u64, word: u64) {
     let bytes = &segment.bytes().unwrap()[offset as usize..][..8];
     for (byte, value) in bytes.iter().zip(word.to_ne_bytes()) {
@@ -22,7 +22,7 @@ fn store(segment: &Segment, offset: u64, word: u64) {
 }
 
 #[test]
-fn its_size_goes_by_its_readers() {
+fn the_size_depends_on_the_number_of_readers() {
     assert_eq!(Options::default().size(), Ok(128 + 128 * 64));
     assert_eq!(readers(1).size(), Ok(128 + 64));
     assert_eq!(readers(4096).size(), Ok(128 + 4096 * 64));
@@ -37,19 +37,19 @@ fn its_size_goes_by_its_readers() {
 }
 
 #[test]
-fn more_cells_than_there_is_room_for_are_a_lie() {
+fn more_count_slots_than_the_segment_has_room_for_are_corrupt() {
     let segment = managed(4096);
     at(&segment, 0, 4);
-    for cells in [63u64, 4096, 65535] {
-        store(&segment, 0, cells << 48 | Kind::RwLock as u64);
+    for slots in [63u64, 4096, 65535] {
+        store(&segment, 0, slots << 48 | Kind::RwLock as u64);
         refused!(Corrupt, RwLock::at(&segment, 0, Create::Never, &readers(4)));
     }
-    // Fewer than were made are there all the same.
+    // A number smaller than at creation is accepted.
     store(&segment, 0, 1 << 48 | Kind::RwLock as u64);
     let lock = RwLock::at(&segment, 0, Create::Never, &readers(4)).unwrap();
     assert_eq!(lock.readers(), 1);
     use_once(&lock);
-    // None at all can only be written.
+    // A lock without count slots can only be held for writing.
     store(&segment, 0, Kind::RwLock as u64);
     let lock = RwLock::at(&segment, 0, Create::Never, &readers(4)).unwrap();
     refused!(TooManyProcesses, lock.read_with(WaitOptions::NONBLOCKING));
@@ -58,8 +58,8 @@ fn more_cells_than_there_is_room_for_are_a_lie() {
     lock.release_write().unwrap();
 }
 
-/// What nobody could have stored there; none names this process, which is the first of its segment.
-const LIES: [u64; 12] = [
+/// Values that no process could have stored there. None names this process, the first of its segment.
+const CORRUPT_WORDS: [u64; 12] = [
     1,
     5 << 13,
     5 << 16,
@@ -75,27 +75,28 @@ const LIES: [u64; 12] = [
 ];
 
 #[test]
-fn words_that_lie_end_no_process_and_hold_up_nobody_for_ever() {
+fn corrupt_words_crash_no_process_and_block_no_caller_forever() {
     alone(|| {
         let segment = managed(4096);
-        // The door's word, the writer's, the number of used cells, what is counted; the first cells.
+        // The turnstile's words, the writer's word, the number of used slots, the figures; then three of the slots.
         for offset in (8..128).step_by(8).chain([128, 192, 384]) {
-            for lie in LIES {
+            for word in CORRUPT_WORDS {
                 for byte in &segment.bytes().unwrap()[..448] {
                     byte.store(0, Relaxed);
                 }
                 let lock = RwLock::at(&segment, 0, Create::Always, &readers(5)).unwrap();
                 use_once(&lock);
-                store(&segment, offset, lie);
+                store(&segment, offset, word);
                 lock.stat();
                 let wait = within(200_000_000);
-                // A lie may name nobody who lives: so all is to be had, and what one has cleared away stays so.
+                // The word names no live process, so both calls succeed. What the first has cleared stays cleared, so
+                // both return the same.
                 let read = lock.read_with(wait);
-                assert!(read.is_ok(), "{offset}: {lie:#x}: {read:?}");
+                assert!(read.is_ok(), "{offset}: {word:#x}: {read:?}");
                 lock.release_read().unwrap();
                 let died = lock.write_with(wait);
-                assert!(died.is_ok(), "{offset}: {lie:#x}: {died:?}");
-                assert_eq!(read, died, "{offset}: {lie:#x}");
+                assert!(died.is_ok(), "{offset}: {word:#x}: {died:?}");
+                assert_eq!(read, died, "{offset}: {word:#x}");
                 lock.mark_consistent().unwrap();
                 lock.downgrade().unwrap();
                 lock.upgrade_with(wait).unwrap();
@@ -107,23 +108,23 @@ fn words_that_lie_end_no_process_and_hold_up_nobody_for_ever() {
 }
 
 #[test]
-fn a_lie_in_the_middle_of_it_is_survived() {
+fn words_corrupted_while_the_lock_is_held_are_survived() {
     alone(|| {
         let segment = managed(4096);
         for offset in (8..128).step_by(8).chain([128, 192]) {
-            for lie in LIES {
+            for word in CORRUPT_WORDS {
                 for byte in &segment.bytes().unwrap()[..448] {
                     byte.store(0, Relaxed);
                 }
                 let lock = RwLock::at(&segment, 0, Create::Always, &readers(5)).unwrap();
                 lock.read_with(WaitOptions::NONBLOCKING).unwrap();
-                store(&segment, offset, lie);
-                // Whatever they say, they come back.
+                store(&segment, offset, word);
+                // Each call may succeed or fail, but must return.
                 let _ = lock.upgrade_with(within(2_000_000));
                 let _ = lock.release_write();
                 let _ = lock.release_read();
                 let _ = lock.write_with(within(2_000_000));
-                store(&segment, offset, lie);
+                store(&segment, offset, word);
                 let _ = lock.mark_consistent();
                 let _ = lock.downgrade();
                 let _ = lock.release_write();
@@ -135,12 +136,12 @@ fn a_lie_in_the_middle_of_it_is_survived() {
 }
 
 #[test]
-fn what_lives_is_not_taken_for_dead_because_of_a_lie_beside_it() {
+fn a_live_readers_slot_is_not_reused_when_the_number_of_used_slots_is_corrupt() {
     alone(|| {
         let lock = unnamed();
         let child = reader(&lock);
         let segment = lock.segment().clone();
-        // Fewer cells in use than there are: the writer sees nobody, but the reader's cell is the reader's.
+        // The number of used slots is too low: a writer would miss the reader, but the reader keeps its slot.
         store(&segment, lock.offset() + 64 + 8, 0);
         assert_eq!(lock.read_with(WaitOptions::NONBLOCKING), Ok(false));
         assert_eq!(lock.stat().0.reading, 2);

@@ -1,4 +1,4 @@
-//! Threads of one process: they read at once or one of them writes, and what is written is seen.
+//! Threads of one process: many read or one writes, and readers see what the last writer wrote.
 
 use super::common::Watchdog;
 use super::{WaitOptions, unnamed, use_once};
@@ -6,25 +6,25 @@ use shmkit::rwlock::RwLock;
 use std::cell::UnsafeCell;
 use std::sync::Barrier;
 
-/// Two numbers that are equal whenever nobody writes.
+/// Two numbers that are equal whenever no thread writes.
 struct Guarded {
     lock: RwLock,
     numbers: UnsafeCell<[u64; 2]>,
 }
 
-// SAFETY: the numbers are reached under the lock alone, which is what is on trial.
+// SAFETY: the numbers are reached only under the lock; the tests check that this suffices.
 unsafe impl Sync for Guarded {}
 
 impl Guarded {
     fn read(&self) -> u64 {
-        // SAFETY: the caller reads, so nobody writes.
+        // SAFETY: the caller holds the lock, or the other threads have ended: no other thread writes.
         let numbers = unsafe { *self.numbers.get() };
         assert_eq!(numbers[0], numbers[1]);
         numbers[0]
     }
 
     fn write(&self) {
-        // SAFETY: the caller writes, so nobody else is here.
+        // SAFETY: the caller holds the lock for writing, so no other thread reads or writes.
         let numbers = unsafe { &mut *self.numbers.get() };
         assert_eq!(numbers[0], numbers[1]);
         numbers[0] += 1;
@@ -34,7 +34,7 @@ impl Guarded {
 }
 
 #[test]
-fn threads_read_at_once_or_one_writes() {
+fn many_threads_read_or_a_single_one_writes() {
     const THREADS: u64 = 4;
     const ROUNDS: u64 = 3000;
     let _watchdog = Watchdog::start();
@@ -55,7 +55,7 @@ fn threads_read_at_once_or_one_writes() {
                         let now = guarded.read();
                         if round % 2 == 0 {
                             let reader = writer.downgrade().ok().unwrap();
-                            assert_eq!(guarded.read(), now, "nobody writes in between");
+                            assert_eq!(guarded.read(), now, "no other thread may write in between");
                             drop(reader);
                         }
                     } else {
@@ -75,7 +75,7 @@ fn threads_read_at_once_or_one_writes() {
 }
 
 #[test]
-fn of_threads_that_upgrade_some_do_and_the_others_are_told() {
+fn concurrent_upgrades_succeed_or_fail_with_deadlock() {
     const THREADS: u64 = 3;
     const ROUNDS: u64 = 1000;
     let _watchdog = Watchdog::start();
@@ -94,13 +94,17 @@ fn of_threads_that_upgrade_some_do_and_the_others_are_told() {
                     let before = guarded.read();
                     match reader.upgrade() {
                         Ok(_writer) => {
-                            assert_eq!(guarded.read(), before, "nobody writes in between");
+                            assert_eq!(
+                                guarded.read(),
+                                before,
+                                "no other thread may write in between"
+                            );
                             guarded.write();
                             written += 1;
                         }
                         Err((_reader, error)) => {
                             refused!(Deadlock, Err::<(), _>(error));
-                            assert_eq!(guarded.read(), before, "it still reads");
+                            assert_eq!(guarded.read(), before, "the thread must still read");
                         }
                     }
                 }
@@ -115,7 +119,7 @@ fn of_threads_that_upgrade_some_do_and_the_others_are_told() {
 }
 
 #[test]
-fn any_thread_of_the_holder_may_give_it_back() {
+fn any_thread_of_the_holder_may_release_it() {
     let _watchdog = Watchdog::start();
     let lock = &unnamed();
     lock.write_with(WaitOptions::BLOCKING).unwrap();
@@ -133,7 +137,7 @@ fn any_thread_of_the_holder_may_give_it_back() {
 }
 
 #[test]
-fn of_threads_that_give_it_back_twice_one_does() {
+fn of_two_concurrent_releases_exactly_one_succeeds() {
     const ROUNDS: usize = 2000;
     let _watchdog = Watchdog::start();
     let (lock, barrier) = (&unnamed(), &Barrier::new(2));
@@ -141,20 +145,20 @@ fn of_threads_that_give_it_back_twice_one_does() {
         std::thread::scope(|scope| {
             let threads: [_; 2] = std::array::from_fn(|thread| {
                 scope.spawn(move || {
-                    let mut given = 0;
+                    let mut released = 0;
                     for _ in 0..100 {
                         if thread == 0 {
                             lock.write_with(WaitOptions::BLOCKING).unwrap();
                         }
                         barrier.wait();
-                        given += u32::from(lock.release_write().is_ok());
+                        released += u32::from(lock.release_write().is_ok());
                         barrier.wait();
                     }
-                    given
+                    released
                 })
             });
-            let given: u32 = threads.map(|thread| thread.join().unwrap()).iter().sum();
-            assert_eq!(given, 100);
+            let released: u32 = threads.map(|thread| thread.join().unwrap()).iter().sum();
+            assert_eq!(released, 100);
         });
     }
     use_once(lock);

@@ -1,4 +1,4 @@
-//! Waiting: how long, what may end it, and who goes first.
+//! Waiting: how long, what ends it, and that neither writers nor readers starve.
 
 use super::common::process::{Child, alone, fork, shared_words, wait_until};
 use super::{
@@ -13,19 +13,19 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 use std::time::{Duration, Instant};
 
-/// Waits for ever, unless the hook ends it.
+/// Waits forever, unless the hook ends the wait.
 const UNTIL_INTERRUPTED: WaitOptions = WaitOptions {
     timeout: Timeout::Never,
     interruptible: true,
 };
 
 extern "C" fn hook(calls: *mut c_void) -> i32 {
-    // SAFETY: `install` was given a word that lives as long as the process.
+    // SAFETY: `install` passes a word that lives as long as the process.
     let calls = unsafe { &*calls.cast::<AtomicU64>() };
     i32::from(calls.fetch_add(1, Relaxed) >= 2)
 }
 
-/// Has the third question of any wait end it.
+/// Installs a hook that ends a wait at its third call.
 fn install(calls: &'static AtomicU64) {
     calls.store(0, Relaxed);
     // SAFETY: the hook may be called from any thread, and its word lives as long as the process.
@@ -65,7 +65,7 @@ fn acquire_times_out_after_its_timeout() {
 }
 
 #[test]
-fn times_without_end_are_times() {
+fn very_long_timeouts_are_accepted() {
     alone(|| {
         let lock = unnamed();
         for time in [1 << 53, i64::MAX as u64, u64::MAX - 1, u64::MAX] {
@@ -86,7 +86,7 @@ fn times_without_end_are_times() {
 }
 
 #[test]
-fn a_writer_that_gives_up_is_in_nobodys_way() {
+fn a_writer_that_gives_up_blocks_no_reader() {
     alone(|| {
         let (lock, words) = (unnamed(), shared_words(1));
         let reading = reader(&lock);
@@ -101,7 +101,7 @@ fn a_writer_that_gives_up_is_in_nobodys_way() {
                 refused!(NotOwner, lock.release_write());
             });
             await_waiting_writer(&lock);
-            // Who comes meanwhile waits for it, and goes on when it has given up.
+            // A reader that arrives meanwhile waits for the writer, and reads after the writer has given up.
             assert_eq!(lock.read_with(WaitOptions::BLOCKING), Ok(false));
             lock.release_read().unwrap();
             quitter.succeed();
@@ -128,10 +128,10 @@ fn the_hook_ends_each_wait() {
         lock.read_with(WaitOptions::NONBLOCKING).unwrap();
         install(&words[0]);
         refused!(Interrupted, lock.upgrade_with(UNTIL_INTERRUPTED));
-        assert_eq!(lock.stat().0.readers, 2, "it still reads");
+        assert_eq!(lock.stat().0.readers, 2, "this process must still read");
         lock.release_read().unwrap();
         reading.kill();
-        // Without leave nobody is asked.
+        // A wait that is not interruptible does not call the hook.
         install(&words[0]);
         let reading = reader(&lock);
         let waiting = fork(|| assert_eq!(lock.write_with(WaitOptions::BLOCKING), Ok(false)));
@@ -145,12 +145,12 @@ fn the_hook_ends_each_wait() {
 }
 
 #[test]
-fn a_writer_gets_in_under_a_constant_stream_of_readers() {
+fn a_writer_acquires_under_a_constant_stream_of_readers() {
     alone(|| {
         let (lock, words) = (unnamed(), shared_words(2));
         let readers: [_; 3] = std::array::from_fn(|_| {
             fork(|| {
-                // They overlap, so that there is hardly a moment without a reader.
+                // The reads overlap, so the lock is hardly ever without a reader.
                 while words[0].load(Relaxed) == 0 {
                     lock.read_with(WaitOptions::BLOCKING).unwrap();
                     words[1].fetch_add(1, Relaxed);
@@ -178,7 +178,7 @@ fn readers_wait_for_a_writer_that_waits() {
     alone(|| {
         let lock = unnamed();
         let reading = reader(&lock);
-        let waiting = staying_writer(&lock);
+        let waiting = waiting_writer(&lock);
         await_waiting_writer(&lock);
         refused!(WouldBlock, lock.read_with(WaitOptions::NONBLOCKING));
         refused!(Timeout, lock.read_with(within(1_000_000)));
@@ -194,8 +194,8 @@ fn readers_wait_for_a_writer_that_waits() {
     });
 }
 
-/// Forks a process that will write and stay.
-fn staying_writer(lock: &shmkit::rwlock::RwLock) -> Child {
+/// Forks a process that waits for the lock, writes and stays; returns at once.
+fn waiting_writer(lock: &shmkit::rwlock::RwLock) -> Child {
     fork(|| {
         assert_eq!(lock.write_with(WaitOptions::BLOCKING), Ok(false));
         super::stay();
@@ -203,7 +203,7 @@ fn staying_writer(lock: &shmkit::rwlock::RwLock) -> Child {
 }
 
 #[test]
-fn what_is_counted() {
+fn stat_counts_writes_waits_and_recoveries() {
     alone(|| {
         let lock = unnamed();
         use_once(&lock);
