@@ -54,6 +54,7 @@ impl ResizeLock<'_> {
 
 impl Drop for ResizeLock<'_> {
     fn drop(&mut self) {
+        let _signals = SignalGuard::new();
         if let ResizeLock::Word { lock, me, origin } = self
             && origin.is_here()
         {
@@ -80,7 +81,16 @@ impl Segment {
                 "the segment's file was truncated; recreate the segment".into(),
             ));
         }
-        let (lock, me) = (control.resize_lock, self.identify()?);
+        let lock = control.resize_lock;
+        // A handler that forks between these steps would make the child acquire the lock in its parent's name.
+        let signals = SignalGuard::new();
+        let me = self.identify()?;
+        let origin = self.origin(me);
+        let taken = lock.try_acquire(me);
+        drop(signals);
+        if taken {
+            return Ok(ResizeLock::Word { lock, me, origin });
+        }
         let spins = SpinState::default();
         let owner_died = lock
             .acquire(me, options, &spins, self)
@@ -91,11 +101,7 @@ impl Segment {
                 ),
                 other => other,
             })?;
-        let held = ResizeLock::Word {
-            lock,
-            me,
-            origin: self.origin(me),
-        };
+        let held = ResizeLock::Word { lock, me, origin };
         if owner_died {
             // The size is stored last, so what a dead process has left is ended by the next change (D-003).
             lock.mark_consistent(me)?;
