@@ -523,6 +523,7 @@ impl BarrierRef<'_> {
         loop {
             let turn = self.turn();
             if turn.generation() != generation || turn.is_broken() {
+                wait.check_origin()?;
                 wait.record_success();
                 return self.outcome(waiter, turn);
             }

@@ -354,6 +354,7 @@ impl<'a> ConditionRef<'a> {
         let mut wait = Wait::new(options, spins, liveness.origin(me));
         loop {
             let seen = own.load();
+            wait.check_origin()?;
             if seen == me.bits() | NOTIFIED {
                 wait.record_success();
                 return Ok((End::Notified, Some(own)));

@@ -141,6 +141,7 @@ impl RawEvent {
         loop {
             let seen = self.load();
             if seen & SET != 0 || seen / ONE_SET != begun / ONE_SET {
+                wait.check_origin()?;
                 wait.record_success();
                 return Ok(());
             }

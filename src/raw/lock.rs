@@ -158,6 +158,7 @@ impl RawLock {
                 // Another starving waiter sets the mark again; a caller that does not wait leaves the mark as it is.
                 let others = if nowait { STARVING } else { 0 };
                 let mine = me | keep_waiters | seen & (DIED | WAITERS | others);
+                wait.check_origin()?;
                 if self.swap(seen, mine) {
                     if keep_waiters != 0 {
                         // Step 5 may have stored a time after the lock became free; no waiter sleeps for this owner
@@ -182,6 +183,7 @@ impl RawLock {
                     Err(error) => return self.give_up(keep_waiters | starving, error),
                 };
                 if dead {
+                    wait.check_origin()?;
                     if self.swap(seen, me | WAITERS | DIED) {
                         // Waiters that still sleep store their time again after this slice.
                         self.contended_since.store(0, Ordering::Relaxed);

@@ -128,6 +128,7 @@ impl RawOnce {
             if died != 0 || Id::of(seen).is_none() {
                 // PAIRS once.abort. A dead owner has released nothing; the kernel made its stores visible when it died.
                 let mine = me.bits() | died | seen & WAITERS;
+                wait.check_origin()?;
                 if self
                     .word
                     .compare_exchange(seen, mine, Ordering::Acquire, Ordering::Relaxed)

@@ -353,6 +353,17 @@ impl<'a, R: Ring, L: Liveness> QueueRef<'a, R, L> {
         self.liveness.origin(self.me)
     }
 
+    /// Checks after a copy of so many bytes that this process began it: a signal handler may have forked meanwhile.
+    #[inline(always)]
+    fn check_copy(&self, bytes: u64) -> Result<()> {
+        /// A shorter copy takes a few nanoseconds, like the window that is left anyway (D-078).
+        const LONG_COPY_BYTES: u64 = 512;
+        match bytes < LONG_COPY_BYTES {
+            true => Ok(()),
+            false => self.origin().check(),
+        }
+    }
+
     /// Acquires one of the two locks for a moment. Fails with `WouldBlock` or `Timeout` if its holder is alive but
     /// stopped, and with `Interrupted`.
     #[inline(always)]

@@ -514,6 +514,7 @@ impl<'a> RwLockRef<'a> {
         if waited {
             wait.record_success();
         }
+        wait.check_origin()?;
         Ok(waited)
     }
 
@@ -623,6 +624,7 @@ impl<'a> RwLockRef<'a> {
             }
             // 2. Its holder is a slow reader, or a writer that has not stored its id yet: either takes a moment.
             if wait.spin() {
+                wait.check_origin()?;
                 continue;
             }
             wait.check("another process is acquiring the lock")?;

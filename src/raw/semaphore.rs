@@ -193,6 +193,9 @@ impl RawSemaphore {
             let seen = self.word.load(Ordering::Relaxed);
             // 1. Enough permits are available: the first to swap has them.
             if value(seen) >= count {
+                if let Err(error) = wait.check_origin() {
+                    break Err(error);
+                }
                 match record.grant(count, &wait) {
                     Ok(true) => break Ok(()),
                     Ok(false) => continue,

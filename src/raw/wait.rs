@@ -8,6 +8,7 @@ use crate::error::{Error, Result};
 use crate::sys::atomic::{AtomicU64, spin_loop};
 use crate::sys::fork::Origin;
 use crate::sys::futex::{self, WaitSet, WakeReason};
+use crate::sys::thread::CancelGuard;
 use crate::sys::{clock, interrupt, process};
 use std::time::Duration;
 
@@ -131,7 +132,14 @@ impl<'a> Wait<'a> {
         }
     }
 
+    /// `Forked`: this is a child that was forked since the wait began.
+    pub fn check_origin(&self) -> Result<()> {
+        self.origin.check()
+    }
+
     /// Spins for a moment; returns false at once when the wait has spun long enough.
+    ///
+    /// A signal handler may fork meanwhile: before the caller takes anything, it calls `check_origin`.
     pub fn spin(&mut self) -> bool {
         if self.spun >= self.limit {
             return false;
@@ -215,7 +223,10 @@ impl<'a> Wait<'a> {
             None => self.times(),
         };
         let until = times.deadline.min(times.now.saturating_add(self.slice));
+        // A signal handler may call a cancellation point.
+        let cancel = CancelGuard::new();
         let reason = futex::wait(word, expected, until, set);
+        drop(cancel);
         self.origin.check()?;
         self.slept = true;
         self.slice = (2 * self.slice).min(MAX_SLICE_NS);
@@ -233,6 +244,7 @@ impl<'a> Wait<'a> {
 
     /// Asks the interrupt hook. Errors as of `sleep`.
     pub fn ask(&self) -> Result<()> {
+        let _cancel = CancelGuard::new();
         let asked = interrupt::ask(self.options.interruptible);
         self.origin.check().and(asked)
     }

@@ -8,10 +8,12 @@ use super::reservation;
 use crate::error::{Error, Result};
 use crate::layout::{Bytes, Header, Kind};
 use crate::participant;
+use crate::sys::fork::Origin;
 use crate::sys::lockfile::{self, ATTACH};
 use crate::sys::map::Map;
 use crate::sys::process;
 use crate::sys::shm;
+use crate::sys::thread::SignalGuard;
 use std::borrow::Cow;
 use std::os::fd::{AsFd, OwnedFd};
 use std::ptr::NonNull;
@@ -90,11 +92,15 @@ pub(super) fn fill(
         )
     })?;
     let capacity = header.map_or(options.capacity, |header| header.capacity);
+    let origin = Origin::here();
     let map = fill_bytes(file, total, capacity, options, place)?;
     if let Some(header) = &header {
         participant::check_support()?;
         // The control area of a sparse segment has memory: every process uses it.
         reservation::reserve(file, 0, before, true, options.interruptible, place)?;
+        // A child that a handler forks here must not initialise an object that its parent uses by then.
+        let _signals = SignalGuard::new();
+        origin.check()?;
         // A temporary file may have a private name. Collectors ignore it while it has no header; from the header on we
         // are attached.
         lockfile::share(file.as_fd(), ATTACH)?;

@@ -14,7 +14,7 @@ use crate::sys::fork::Origin;
 use crate::sys::lockfile::{ByteLock, RESIZE};
 use crate::sys::process;
 use crate::sys::shm;
-use crate::sys::thread::CancelGuard;
+use crate::sys::thread::{CancelGuard, SignalGuard};
 use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
@@ -36,6 +36,13 @@ enum ResizeLock<'a> {
 }
 
 impl ResizeLock<'_> {
+    /// Calls `step` without signals in between: a handler may fork, and a child must not change the file of its parent.
+    fn unforked<T>(&self, step: impl FnOnce() -> Result<T>) -> Result<T> {
+        let _signals = SignalGuard::new();
+        self.origin().check()?;
+        step()
+    }
+
     /// Returns the process that holds it.
     fn origin(&self) -> Origin {
         match self {
@@ -47,6 +54,7 @@ impl ResizeLock<'_> {
 
 impl Drop for ResizeLock<'_> {
     fn drop(&mut self) {
+        let _signals = SignalGuard::new();
         if let ResizeLock::Word { lock, me, origin } = self
             && origin.is_here()
         {
@@ -73,7 +81,16 @@ impl Segment {
                 "the segment's file was truncated; recreate the segment".into(),
             ));
         }
-        let (lock, me) = (control.resize_lock, self.identify()?);
+        let lock = control.resize_lock;
+        // A handler that forks between these steps would make the child acquire the lock in its parent's name.
+        let signals = SignalGuard::new();
+        let me = self.identify()?;
+        let origin = self.origin(me);
+        let taken = lock.try_acquire(me);
+        drop(signals);
+        if taken {
+            return Ok(ResizeLock::Word { lock, me, origin });
+        }
         let spins = SpinState::default();
         let owner_died = lock
             .acquire(me, options, &spins, self)
@@ -84,11 +101,7 @@ impl Segment {
                 ),
                 other => other,
             })?;
-        let held = ResizeLock::Word {
-            lock,
-            me,
-            origin: self.origin(me),
-        };
+        let held = ResizeLock::Word { lock, me, origin };
         if owner_died {
             // The size is stored last, so what a dead process has left is ended by the next change (D-003).
             lock.mark_consistent(me)?;
@@ -137,7 +150,9 @@ impl Segment {
             interruptible,
         })?;
         let origin = lock.origin();
-        let file = self.file.facts()?;
+        let file = self.file.facts();
+        origin.check()?;
+        let file = file?;
         let (before, have, control) = (self.before(), file.size, self.control().ok());
         // If a process died while it grew a managed segment, the file may be longer than the recorded size.
         let old = have.min(before.saturating_add(self.recorded_size(self.have(&file))));
@@ -153,8 +168,7 @@ impl Segment {
         }
         limits::check_file_size(new)?;
         // Setting the same length releases what a dead grower has reserved beyond it (D-003).
-        shm::set_size(&self.file, have)?;
-        origin.check()?;
+        lock.unforked(|| shm::set_size(&self.file, have))?;
         if !sparse {
             let place = place(self.name.as_ref());
             if !no_space_check {
@@ -163,19 +177,20 @@ impl Segment {
             }
             reservation::reserve(&self.file, old, new, true, interruptible, &place).or_else(
                 |error| {
-                    origin.check()?;
-                    shm::set_size(&self.file, have)?;
+                    lock.unforked(|| shm::set_size(&self.file, have))?;
                     Err(error)
                 },
             )?;
         }
-        if new > have {
-            shm::set_size(&self.file, new)?;
-        }
-        origin.check()?;
-        if let Some(control) = control {
-            control.set_size(size);
-        }
+        lock.unforked(|| {
+            if new > have {
+                shm::set_size(&self.file, new)?;
+            }
+            if let Some(control) = control {
+                control.set_size(size);
+            }
+            Ok(())
+        })?;
         self.map.put_into_dumps(old, new);
         self.seen.fetch_max(size, Ordering::Relaxed);
         let options = Options {
@@ -210,13 +225,15 @@ impl Segment {
         limits::check_room(&self.file, to - had, &place)?;
         lock.origin().check()?;
         reservation::reserve(&self.file, from, end, true, false, &place)?;
-        if end > have {
-            shm::set_size(&self.file, end)?;
-        }
-        lock.origin().check()?;
-        if to > control.size() {
-            control.set_size(to);
-        }
+        lock.unforked(|| {
+            if end > have {
+                shm::set_size(&self.file, end)?;
+            }
+            if to > control.size() {
+                control.set_size(to);
+            }
+            Ok(())
+        })?;
         self.map.put_into_dumps(from, end);
         self.seen.fetch_max(to, Ordering::Relaxed);
         Ok(())

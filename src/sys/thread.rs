@@ -51,6 +51,8 @@ impl SignalGuard {
             Signal::SIGBUS,
             Signal::SIGFPE,
             Signal::SIGILL,
+            Signal::SIGTRAP,
+            Signal::SIGSYS,
         ] {
             all.remove(fault);
         }

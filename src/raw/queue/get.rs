@@ -41,9 +41,13 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     pub fn try_get(&self, buffer: &mut [MaybeUninit<u8>]) -> Option<u64> {
         let held = self.hold_uncontended(&self.raw.consumer_lock)?;
         let taken = self.try_take(buffer);
-        held.release();
-        if taken.is_some() {
-            self.notify_taken();
+        match taken {
+            Some(_) => {
+                held.release();
+                self.notify_taken();
+            }
+            // Perhaps this is a child that was forked meanwhile.
+            None => drop(held),
         }
         taken
     }
@@ -72,6 +76,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         }
         let place = buffer.get_mut(..seen.length as usize)?;
         self.ring.read(offset + RECORD_HEADER, place).ok()?;
+        self.check_copy(seen.length).ok()?;
         // From here on the message is taken, and nothing slow follows.
         raw.claim.commit(claim.and(seen.next, seen.room));
         Some(seen.length)
@@ -106,6 +111,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                 return Ok(taken);
             }
             queue.ring.read(queue.payload(seen.position), place)?;
+            queue.check_copy(seen.length)?;
             // From here on the message is taken, and nothing slow follows.
             queue.take(&found);
             Ok(taken)
@@ -119,10 +125,12 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     /// Copies without the consumer lock, so that other consumers continue meanwhile (D-053).
     #[cold]
     fn read_large(&self, lease: &Lease, buffer: &mut [MaybeUninit<u8>]) -> Result<()> {
-        match self
+        let read = self
             .ring
-            .read(lease.offset, &mut buffer[..lease.length as usize])
-        {
+            .read(lease.offset, &mut buffer[..lease.length as usize]);
+        // As in `put_large`.
+        self.origin().check()?;
+        match read {
             Ok(()) => self.ack(lease.token),
             Err(error) => self.nack(lease.token).and(Err(error)),
         }
@@ -305,6 +313,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                 }
             }
             // 4. Another consumer may have taken it.
+            wait.check_origin()?;
             held = match self.hold_consumer_lock(wait.rest()) {
                 Ok(held) => held,
                 Err(error) => return self.leave(error),

@@ -61,9 +61,13 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             return false;
         };
         let put = self.try_append(bytes);
-        held.release();
-        if put {
-            self.raw.messages.notify_after_exchange(1);
+        match put {
+            true => {
+                held.release();
+                self.raw.messages.notify_after_exchange(1);
+            }
+            // Perhaps this is a child that was forked meanwhile.
+            false => drop(held),
         }
         put
     }
@@ -100,6 +104,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         let record = self.ring.record(offset).ok()?;
         record.write(now.position, State::Ready, room);
         self.ring.write(offset + RECORD_HEADER, bytes).ok()?;
+        self.check_copy(room).ok()?;
         Some(now.and(now.position.wrapping_add(extent), room))
     }
 
@@ -121,6 +126,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                 Err(shortage) => Err(shortage),
                 Ok((at, new)) => {
                     queue.ring.write(queue.payload(at), bytes)?;
+                    queue.check_copy(room)?;
                     // From here on the message is in the queue.
                     queue.raw.tail.commit(new);
                     Ok(((), 1))
@@ -133,7 +139,10 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
     #[cold]
     fn put_large(&self, bytes: &[u8], options: WaitOptions) -> Result<()> {
         let place = self.reserve(bytes.len() as u64, options)?;
-        match self.ring.write(place.offset, bytes) {
+        let written = self.ring.write(place.offset, bytes);
+        // A signal handler may fork during a long copy.
+        self.origin().check()?;
+        match written {
             Ok(()) => self.commit(place.token, bytes.len() as u64),
             Err(error) => self.abort(place.token).and(Err(error)),
         }
@@ -376,6 +385,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                 key = Some(raw.room.prepare_wait());
             }
             // 4. Another producer may have used the room.
+            wait.check_origin()?;
             held = self.hold_producer_lock(wait.rest())?;
             if raw.is_shut_down() {
                 return Err(shut_down());
