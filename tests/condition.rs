@@ -1,12 +1,12 @@
-//! Conditions, as the Rust API has them.
+//! Conditions, through the Rust API.
 //!
 //! | module    | what is tested                                                                  |
 //! |-----------|---------------------------------------------------------------------------------|
-//! | `notify`  | who returns: as many as were notified, those that have waited longest           |
-//! | `end`     | what else ends a wait: times, interrupts; what becomes of a notification then   |
+//! | `notify`  | which waiters return: as many as were notified, those that have waited longest  |
+//! | `end`     | timeouts and interrupts, and what becomes of a notification then                |
 //! | `death`   | waiters, notifiers and owners of the lock that are killed                       |
 //! | `bad`     | no lock, a wrong lock, too few cells, hostile bytes                             |
-//! | `place`   | where conditions stand: by name, at an offset, handed over                      |
+//! | `place`   | where a condition is stored: by name, at an offset, by a descriptor             |
 
 #[macro_use]
 mod common;
@@ -56,7 +56,7 @@ fn await_waiters(condition: &Condition, count: u64) {
     wait_until(|| condition.stat().waiting >= count);
 }
 
-/// Forks a process that waits once, holding the lock before and after, and returns what came of it by its end.
+/// Forks a process that waits once, holding the lock before and after, and compares the result.
 fn waiter(condition: &Condition, lock: &Lock, expected: Waited) -> Child {
     fork(|| {
         lock.acquire_with(WaitOptions::BLOCKING).unwrap();
@@ -68,7 +68,7 @@ fn waiter(condition: &Condition, lock: &Lock, expected: Waited) -> Child {
     })
 }
 
-/// Does something while holding the lock, whatever a dead owner has left.
+/// Calls a function while holding the lock, also after an owner's death.
 fn locked<T>(lock: &Lock, body: impl FnOnce() -> T) -> T {
     lock.acquire_with(WaitOptions::BLOCKING).unwrap();
     let result = body();

@@ -1,4 +1,4 @@
-//! Events, as the Rust API has them: who goes on when, whoever dies, and wherever an event stands.
+//! Events, through the Rust API: which waiters return when, what deaths change, and where an event is stored.
 
 #[macro_use]
 mod common;
@@ -12,10 +12,10 @@ use shmkit::raw::{Timeout, WaitOptions};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// In an event's word (src/raw/event.rs).
+/// Marks in the word of an event (src/raw/event.rs).
 const SET: u64 = 1;
 const WAITERS: u64 = 2;
-/// Where the word stands in an event.
+/// The offset of the word in an event.
 const WORD: u64 = 8;
 
 fn unnamed() -> Event {
@@ -31,7 +31,7 @@ fn waiter(event: &Event) -> Child {
 }
 
 #[test]
-fn set_and_clear() {
+fn an_event_is_set_and_cleared() {
     let event = unnamed();
     for round in 0..3 {
         assert!(!event.is_set());
@@ -52,7 +52,7 @@ fn set_and_clear() {
 }
 
 #[test]
-fn threads_go_on_together() {
+fn a_set_releases_all_waiting_threads() {
     let _watchdog = Watchdog::start();
     let (event, gone) = (&unnamed(), &AtomicU64::new(0));
     std::thread::scope(|scope| {
@@ -78,7 +78,7 @@ fn threads_go_on_together() {
 
 #[test]
 fn two_processes_take_turns() {
-    /// How often.
+    /// The number of turns.
     const ROUNDS: u64 = 2000;
     alone(|| {
         let (there, back, words) = (unnamed(), unnamed(), shared_words(1));
@@ -104,7 +104,7 @@ fn two_processes_take_turns() {
 }
 
 #[test]
-fn set_and_clear_lets_all_go_on_who_had_begun_to_wait() {
+fn set_and_clear_releases_all_that_waited_before() {
     alone(|| {
         let event = unnamed();
         for _ in 0..50 {
@@ -126,7 +126,7 @@ fn set_and_clear_lets_all_go_on_who_had_begun_to_wait() {
 }
 
 #[test]
-fn whoever_dies_while_waiting_holds_up_nobody() {
+fn a_waiter_that_dies_holds_up_no_other() {
     alone(|| {
         let event = unnamed();
         for _ in 0..10 {
@@ -140,17 +140,17 @@ fn whoever_dies_while_waiting_holds_up_nobody() {
 }
 
 #[test]
-fn a_wake_that_was_lost_is_made_up_for() {
+fn a_lost_wake_costs_one_slice() {
     alone(|| {
         let segment = managed(4096);
         let event = Event::at(&segment, 0, Create::Always).unwrap();
         let waiting = waiter(&event);
         assert_eq!(word(&segment, WORD), WAITERS);
-        // As it is when whoever sets it dies behind its exchange.
+        // As if the process that sets the event dies after its exchange.
         set_word(&segment, WORD, 4 | SET);
         waiting.succeed();
         event.clear();
-        // Nor does anybody rely on the mark.
+        // The mark of waiters may be missing as well.
         let waiting = waiter(&event);
         set_word(&segment, WORD, 4);
         event.set();
@@ -159,7 +159,7 @@ fn a_wake_that_was_lost_is_made_up_for() {
 }
 
 #[test]
-fn nobody_needs_to_be_a_participant() {
+fn an_event_needs_no_participant_slot() {
     alone(|| {
         let (folder, words) = (Folder::new(), shared_words(1));
         let named = FileOptions {
@@ -200,7 +200,7 @@ fn wait_times_out_after_its_timeout() {
 }
 
 #[test]
-fn times_without_end_are_times() {
+fn very_long_timeouts_are_accepted() {
     alone(|| {
         let event = unnamed();
         for time in [1 << 53, i64::MAX as u64, u64::MAX - 1, u64::MAX] {
@@ -248,7 +248,7 @@ fn signals_do_not_end_a_wait_but_the_hook_does() {
             };
             refused!(Interrupted, event.wait_with(wait));
         });
-        // It is asked after each sleep, and goes on until it says otherwise.
+        // The hook is called after each sleep, and the wait continues until the hook ends it.
         wait_until(|| words[0].load(Relaxed) > 3);
         words[1].store(1, Relaxed);
         interruptible.succeed();
@@ -257,7 +257,7 @@ fn signals_do_not_end_a_wait_but_the_hook_does() {
 }
 
 #[test]
-fn whatever_bytes_stand_there() {
+fn hostile_bytes_cause_no_crash_or_hang() {
     let segment = managed(4096);
     let event = Event::at(&segment, 0, Create::Always).unwrap();
     let any = [
@@ -289,7 +289,7 @@ fn whatever_bytes_stand_there() {
 }
 
 #[test]
-fn a_count_at_its_end_begins_anew() {
+fn a_count_at_its_maximum_wraps_around() {
     alone(|| {
         let segment = managed(4096);
         let event = Event::at(&segment, 0, Create::Always).unwrap();

@@ -1,4 +1,4 @@
-//! Once, as the Rust API has it: who has it to do, who waits, and what a death does.
+//! Once flags, through the Rust API: which caller does the work, which callers wait, and what a death changes.
 
 #[macro_use]
 mod common;
@@ -12,23 +12,23 @@ use shmkit::raw::{Timeout, WaitOptions};
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::time::{Duration, Instant};
 
-/// In a once's word (src/raw/once.rs).
+/// Marks in the word of a once flag (src/raw/once.rs).
 const DONE: u64 = 1 << 29;
 const DIED: u64 = 1 << 30;
 const WAITERS: u64 = 1 << 31;
-/// Where the word stands in a once.
+/// The offset of the word in a once flag.
 const WORD: u64 = 8;
 
-/// The caller has it to do, and nobody died halfway.
+/// The caller does the work, and no owner died before.
 const MINE: Result<Begun> = Ok(Begun::Mine { owner_died: false });
-/// The caller has it to do after somebody died.
+/// The caller does the work after an owner died.
 const RECOVERED: Result<Begun> = Ok(Begun::Mine { owner_died: true });
 
 fn unnamed() -> Once {
     Once::unnamed().unwrap()
 }
 
-/// Forks a process that begins and stays.
+/// Forks a process that begins the work and waits until it is killed.
 fn holder(once: &Once) -> Child {
     let words = shared_words(1);
     let child = fork(|| {
@@ -45,7 +45,7 @@ fn holder(once: &Once) -> Child {
     child
 }
 
-/// Forks a process that begins, waiting, checks what it is told, and says that it is done where it is its own to do.
+/// Forks a process that begins, waiting, compares the result, and completes the work if it is the owner.
 fn waiter(once: &Once, expected: Result<Begun>) -> Child {
     let before = once.stat().0.waits;
     let child = fork(|| {
@@ -60,13 +60,13 @@ fn waiter(once: &Once, expected: Result<Begun>) -> Child {
 }
 
 #[test]
-fn begun_and_done() {
+fn work_is_begun_and_done() {
     let once = unnamed();
     refused!(NotOwner, once.done());
     refused!(NotOwner, once.abort());
     assert!(!once.is_done());
     assert_eq!(once.begin_with(WaitOptions::NONBLOCKING), MINE);
-    // Whoever begins again, in this process too, waits.
+    // A second begin waits, also in this process.
     refused!(WouldBlock, once.begin_with(WaitOptions::NONBLOCKING));
     refused!(Timeout, once.begin_with(within(1_000_000)));
     let (stat, owner) = once.stat();
@@ -88,7 +88,7 @@ fn begun_and_done() {
 }
 
 #[test]
-fn given_back_undone() {
+fn aborted_work_is_begun_again() {
     let once = unnamed();
     for attempts in 1..=3 {
         assert_eq!(once.begin_with(WaitOptions::NONBLOCKING), MINE);
@@ -100,7 +100,7 @@ fn given_back_undone() {
 }
 
 #[test]
-fn of_many_threads_one_calls() {
+fn one_of_many_threads_runs_the_function() {
     let _watchdog = Watchdog::start();
     for _ in 0..50 {
         let (once, work) = (&unnamed(), &AtomicU64::new(0));
@@ -123,7 +123,7 @@ fn of_many_threads_one_calls() {
 }
 
 #[test]
-fn of_many_processes_one_calls() {
+fn one_of_many_processes_runs_the_function() {
     alone(|| {
         for _ in 0..20 {
             let (once, words) = (unnamed(), shared_words(2));
@@ -143,7 +143,7 @@ fn of_many_processes_one_calls() {
 }
 
 #[test]
-fn who_waits_goes_on_when_it_is_done_or_given_back() {
+fn a_waiter_returns_when_the_work_is_done_or_aborted() {
     alone(|| {
         let once = unnamed();
         assert_eq!(once.begin_with(WaitOptions::NONBLOCKING), MINE);
@@ -162,7 +162,7 @@ fn who_waits_goes_on_when_it_is_done_or_given_back() {
 }
 
 #[test]
-fn a_dead_one_is_followed_by_the_next_who_is_told() {
+fn the_next_owner_after_a_death_gets_owner_died() {
     alone(|| {
         let once = unnamed();
         for deaths in 1..=3 {
@@ -177,7 +177,7 @@ fn a_dead_one_is_followed_by_the_next_who_is_told() {
             let stat = once.stat().0;
             assert_eq!((stat.recoveries, stat.owner_died), (deaths, true));
             once.abort().unwrap();
-            // It is told until it is done.
+            // Each owner gets it until the work is done.
             assert_eq!(once.begin_with(WaitOptions::NONBLOCKING), RECOVERED);
             once.abort().unwrap();
             assert!(once.stat().0.owner_died);
@@ -189,7 +189,7 @@ fn a_dead_one_is_followed_by_the_next_who_is_told() {
 }
 
 #[test]
-fn who_sleeps_when_it_dies_takes_over() {
+fn a_sleeping_waiter_takes_over_from_a_killed_owner() {
     alone(|| {
         let once = unnamed();
         let child = holder(&once);
@@ -197,7 +197,7 @@ fn who_sleeps_when_it_dies_takes_over() {
         child.kill();
         next.succeed();
         assert!(once.is_done());
-        // A waiter that dies holds up nobody.
+        // A waiter that dies holds up no other.
         let once = unnamed();
         assert_eq!(once.begin_with(WaitOptions::NONBLOCKING), MINE);
         let (dying, living) = (waiter(&once, MINE), waiter(&once, Ok(Begun::Done)));
@@ -208,7 +208,7 @@ fn who_sleeps_when_it_dies_takes_over() {
 }
 
 #[test]
-fn a_forked_child_does_nothing_for_its_parent() {
+fn a_forked_child_cannot_end_the_work_of_its_parent() {
     alone(|| {
         let once = unnamed();
         assert_eq!(once.begin_with(WaitOptions::NONBLOCKING), MINE);
@@ -224,7 +224,7 @@ fn a_forked_child_does_nothing_for_its_parent() {
 }
 
 #[test]
-fn any_thread_of_the_owner_may_end_it() {
+fn any_thread_of_the_owner_can_end_the_work() {
     let once = unnamed();
     assert_eq!(once.begin_with(WaitOptions::NONBLOCKING), MINE);
     std::thread::scope(|scope| scope.spawn(|| once.done().unwrap()).join().unwrap());
@@ -232,7 +232,7 @@ fn any_thread_of_the_owner_may_end_it() {
 }
 
 #[test]
-fn a_panic_gives_it_back() {
+fn a_panic_aborts_the_work() {
     let once = unnamed();
     let unwound = std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| {
         let _ = once.call_once(|_| panic!("halfway"));
@@ -240,14 +240,14 @@ fn a_panic_gives_it_back() {
     assert!(unwound.is_err() && !once.is_done());
     assert_eq!(once.call_once(|owner_died| assert!(!owner_died)), Ok(true));
     assert_eq!(once.call_once(|_| unreachable!()), Ok(false));
-    // Ended inside.
+    // The function has ended the work itself.
     let once = unnamed();
     refused!(NotOwner, once.call_once(|_| once.abort().unwrap()));
     assert!(!once.is_done());
 }
 
 #[test]
-fn closing_halfway_is_dying() {
+fn closing_the_last_handle_during_the_work_counts_as_death() {
     alone(|| {
         let (name, words) = (Name::new(), shared_words(1));
         let named = FileOptions::default();
@@ -262,7 +262,7 @@ fn closing_halfway_is_dying() {
         });
         wait_until(|| words[0].load(Relaxed) == 1);
         let once = Once::named(&name, Create::Never, &named).unwrap();
-        // At once, whatever the wait: nobody has asked about it yet.
+        // At once, also without a wait: no earlier answer about this process is cached.
         assert_eq!(once.begin_with(WaitOptions::NONBLOCKING), RECOVERED);
         once.done().unwrap();
         once.unlink().unwrap();
@@ -308,7 +308,7 @@ fn the_hook_ends_a_wait() {
 }
 
 #[test]
-fn more_participants_than_there_is_room_for() {
+fn more_processes_than_participant_slots_are_refused() {
     alone(|| {
         let folder = Folder::new();
         let named = FileOptions {
@@ -323,17 +323,17 @@ fn more_participants_than_there_is_room_for() {
         })
         .succeed();
         once.done().unwrap();
-        // What is done is seen by anybody.
+        // Any process sees that the work is done.
         fork(|| assert_eq!(once.begin_with(WaitOptions::NONBLOCKING), Ok(Begun::Done))).succeed();
         once.unlink().unwrap();
     });
 }
 
 #[test]
-fn whatever_bytes_stand_there() {
+fn hostile_bytes_cause_no_crash_or_hang() {
     let segment = managed(4096);
     let once = Once::at(&segment, 0, Create::Always).unwrap();
-    // Nobody has any of these.
+    // No process has any of these identities.
     let strangers = [
         1,
         8191,
@@ -353,16 +353,16 @@ fn whatever_bytes_stand_there() {
             }
             refused!(NotOwner, once.done());
             refused!(NotOwner, once.abort());
-            let told = word & !(DIED | WAITERS) != 0 || (word | marks) & DIED != 0;
+            let owner_died = word & !(DIED | WAITERS) != 0 || (word | marks) & DIED != 0;
             assert_eq!(
                 once.begin_with(within(1_000_000)),
-                Ok(Begun::Mine { owner_died: told }),
+                Ok(Begun::Mine { owner_died }),
                 "{word:#x}"
             );
             once.abort().unwrap();
             assert_eq!(
                 once.begin_with(WaitOptions::NONBLOCKING),
-                Ok(Begun::Mine { owner_died: told })
+                Ok(Begun::Mine { owner_died })
             );
             once.done().unwrap();
             let stat = once.stat().0;

@@ -1,11 +1,11 @@
-//! Semaphores, as the Rust API has them.
+//! Semaphores, through the Rust API.
 //!
 //! | module    | what is tested                                                                     |
 //! |-----------|------------------------------------------------------------------------------------|
-//! | `plain`   | permits that anybody gives and takes: many at once, overflow, waiting, threads     |
-//! | `undo`    | permits that are recorded: whose they are, death, exit, fork, close, more than fit  |
-//! | `place`   | at an offset, by name, handed over: how it was made, and with what                 |
-//! | `hostile` | words and cells that somebody has written over                                     |
+//! | `plain`   | permits without undo: several at once, overflow, waiting, threads                   |
+//! | `undo`    | permits with undo: count slots, death, exit, fork, close, too many processes        |
+//! | `place`   | options of an existing semaphore, names, descriptors, slots of the arena            |
+//! | `hostile` | words and count slots that another process has overwritten                          |
 
 #[macro_use]
 mod common;
@@ -25,12 +25,12 @@ use shmkit::raw::WaitOptions;
 use shmkit::semaphore::{Options, Semaphore};
 use std::sync::atomic::Ordering::Relaxed;
 
-/// No semaphore has more permits.
+/// The largest number of permits.
 const MAX_VALUE: u64 = i32::MAX as u64;
 
-/// Where the value and its marks stand, in bytes.
+/// The offset of the value and its marks, in bytes.
 const WORD: u64 = 64;
-/// In the word: somebody may sleep.
+/// In the word: a waiter may sleep.
 const WAITERS: u64 = 1 << 31;
 
 fn options(value: u64) -> Options {
@@ -55,27 +55,27 @@ fn undo(value: u64) -> Semaphore {
     Semaphore::unnamed(&with_undo(value)).unwrap()
 }
 
-/// `Semaphore` has no Debug, which `refused` wants.
-fn told<T>(result: shmkit::error::Result<T>) -> shmkit::error::Result<()> {
+/// Drops a semaphore, which has no Debug, as `refused` needs it.
+fn debug_of<T>(result: shmkit::error::Result<T>) -> shmkit::error::Result<()> {
     result.map(drop)
 }
 
-/// Reads the word of eight bytes at this place of the semaphore.
+/// Reads the word of eight bytes at this offset of the semaphore.
 fn word(semaphore: &Semaphore, place: u64) -> u64 {
     common::word(semaphore.segment(), semaphore.offset() + place)
 }
 
-/// Writes it.
+/// Writes the word of eight bytes at this offset of the semaphore.
 fn set_word(semaphore: &Semaphore, place: u64, value: u64) {
     common::set_word(semaphore.segment(), semaphore.offset() + place, value);
 }
 
-/// Waits until somebody is about to sleep on it.
+/// Waits until a waiter is about to sleep.
 fn await_sleeper(semaphore: &Semaphore) {
     wait_until(|| word(semaphore, WORD) & WAITERS != 0);
 }
 
-/// Forks a process that takes so many permits and stays.
+/// Forks a process that acquires so many permits and keeps them.
 fn holder(semaphore: &Semaphore, count: u64) -> Child {
     let words = shared_words(1);
     let child = fork(|| {
@@ -87,14 +87,14 @@ fn holder(semaphore: &Semaphore, count: u64) -> Child {
     child
 }
 
-/// Stays until it is killed.
+/// Waits until this process is killed.
 fn stay() -> ! {
     loop {
         nix::unistd::pause();
     }
 }
 
-/// Takes all permits, which must be there or come back, and gives them back.
+/// Acquires all permits, perhaps after dead holders are found, and releases them.
 #[track_caller]
 fn all_are_there(semaphore: &Semaphore, total: u64) {
     assert_eq!(semaphore.acquire_with(total, WaitOptions::BLOCKING), Ok(()));

@@ -5,7 +5,7 @@ use super::*;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 #[test]
-fn without_the_lock() {
+fn a_caller_without_the_lock_is_refused() {
     alone(|| {
         let (condition, lock) = (unnamed(), a_lock());
         let recursive = RLock::unnamed().unwrap();
@@ -19,7 +19,7 @@ fn without_the_lock() {
         };
         refuses(&lock);
         refuses(&recursive);
-        // Somebody else's.
+        // The lock of another process.
         lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
         recursive.acquire_with(WaitOptions::NONBLOCKING).unwrap();
         fork(|| {
@@ -27,7 +27,7 @@ fn without_the_lock() {
             refuses(&recursive);
         })
         .succeed();
-        // A lock that was not held is not yet the condition's.
+        // A lock that was not held is not bound to the condition.
         condition.notify_with(&lock, 1).unwrap();
         refused!(Invalid, condition.notify_with(&recursive, 1));
         assert_eq!(condition.stat().waits, 0);
@@ -35,7 +35,7 @@ fn without_the_lock() {
 }
 
 #[test]
-fn a_recursive_lock_of_another_thread() {
+fn the_recursive_lock_of_another_thread_is_refused() {
     let (condition, lock) = (&unnamed(), &RLock::unnamed().unwrap());
     let _guard = lock.acquire().unwrap();
     std::thread::scope(|scope| {
@@ -50,7 +50,7 @@ fn a_recursive_lock_of_another_thread() {
 }
 
 #[test]
-fn another_lock_than_before() {
+fn another_lock_than_the_first_is_refused() {
     alone(|| {
         let segment = managed(4096);
         let place = |offset| {
@@ -82,7 +82,7 @@ fn another_lock_than_before() {
         };
         refuses();
         fork(refuses).succeed();
-        // By another handle, and in another process, it is the same lock.
+        // Through another handle, and in another process, it is the same lock.
         fork(|| {
             let same = place(0);
             let _guard = same.acquire().unwrap();
@@ -93,7 +93,7 @@ fn another_lock_than_before() {
 }
 
 #[test]
-fn more_waiters_than_cells() {
+fn more_waiters_than_cells_are_refused() {
     alone(|| {
         let condition = Condition::unnamed(&with_cells(1)).unwrap();
         let lock = a_lock();
@@ -116,7 +116,7 @@ fn more_waiters_than_cells() {
 }
 
 #[test]
-fn impossible_numbers_of_cells() {
+fn impossible_numbers_of_cells_are_refused() {
     for cells in [4097, 65_536, u32::MAX] {
         refused!(Invalid, Condition::unnamed(&with_cells(cells)).map(drop));
         refused!(Invalid, with_cells(cells).size());
@@ -134,7 +134,7 @@ fn impossible_numbers_of_cells() {
 
 /// The words of the condition at the beginning of a segment.
 fn words(segment: &Segment) -> &[AtomicU64] {
-    // SAFETY: the data is mapped, aligned to a page, and nothing but atomics to all who use it.
+    // SAFETY: the data is mapped, aligned to a page, and accessed as atomics only.
     unsafe {
         std::slice::from_raw_parts(
             segment.data().cast(),
@@ -144,7 +144,7 @@ fn words(segment: &Segment) -> &[AtomicU64] {
 }
 
 #[test]
-fn hostile_bytes() {
+fn hostile_bytes_cause_no_crash_or_endless_wait() {
     const CELL: usize = 8; // the first cell's word, behind the eight of the condition
     alone(|| {
         let segment = managed(4096);
@@ -165,14 +165,14 @@ fn hostile_bytes() {
             for word in &words[CELL..CELL + 8] {
                 word.store(lie, Relaxed);
             }
-            // More cells in use than there are.
+            // More cells in use than exist.
             words[2].store(lie, Relaxed);
             words[3].store(lie, Relaxed);
             condition.notify_with(&lock, 1).unwrap();
             condition.notify_with(&lock, u64::from(u32::MAX)).unwrap();
             condition.stat();
             for _ in 0..8 {
-                // What no process has is the dead's, so there are cells to be had.
+                // Identities that no process has count as dead, so their cells can be taken.
                 let waited = condition.wait_with(&lock, within(1)).unwrap();
                 assert!(!waited.owner_died);
             }
@@ -186,7 +186,7 @@ fn hostile_bytes() {
 }
 
 #[test]
-fn a_waiter_that_is_overwritten() {
+fn a_waiter_whose_cell_is_overwritten_fails() {
     const CELL: usize = 8;
     alone(|| {
         for lie in [0, 1 << 31, u64::MAX, 0xdead_beef] {
@@ -208,7 +208,7 @@ fn a_waiter_that_is_overwritten() {
 }
 
 #[test]
-fn more_cells_than_there_is_room_for() {
+fn more_cells_than_the_segment_has_room_for_are_corrupt() {
     let segment = managed(4096);
     Condition::at(&segment, 0, Create::Always, &with_cells(252)).unwrap();
     refused!(

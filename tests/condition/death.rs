@@ -1,11 +1,11 @@
-//! Waiters, notifiers and owners of the lock that are killed: the others go on.
+//! Waiters, notifiers and owners of the lock that are killed: the others continue.
 
 use super::common::process::{alone, shared_words};
 use super::*;
 use std::sync::atomic::Ordering::Relaxed;
 
 #[test]
-fn the_dead_are_skipped() {
+fn a_notification_skips_dead_waiters() {
     alone(|| {
         let (condition, lock) = (unnamed(), a_lock());
         let dead = [1, 2, 3].map(|count| {
@@ -16,7 +16,7 @@ fn the_dead_are_skipped() {
         let living = waiter(&condition, &lock, NOTIFIED);
         await_waiters(&condition, 4);
         dead.into_iter().for_each(Child::kill);
-        // The dead look as if they waited still.
+        // Dead waiters still count as waiting.
         assert_eq!(condition.stat().waiting, 4);
         locked(&lock, || condition.notify_with(&lock, 1).unwrap());
         living.succeed();
@@ -26,7 +26,7 @@ fn the_dead_are_skipped() {
 }
 
 #[test]
-fn a_killed_waiter_holds_up_no_notify_all() {
+fn a_killed_waiter_does_not_hold_up_notify_all() {
     alone(|| {
         let (condition, lock) = (unnamed(), a_lock());
         for round in 1..=3 {
@@ -44,7 +44,7 @@ fn a_killed_waiter_holds_up_no_notify_all() {
 }
 
 #[test]
-fn who_dies_between_notification_and_lock_leaves_it_to_another() {
+fn a_waiter_killed_between_notification_and_lock_leaves_its_notification_to_another() {
     alone(|| {
         let (condition, lock) = (unnamed(), a_lock());
         let victim = waiter(&condition, &lock, NOTIFIED);
@@ -57,7 +57,7 @@ fn who_dies_between_notification_and_lock_leaves_it_to_another() {
         lock.acquire_with(WaitOptions::BLOCKING).unwrap();
         condition.notify_with(&lock, 1).unwrap();
         assert_eq!(condition.stat().waiting, 2);
-        // It cannot have the lock, and is killed where it waits for it.
+        // The victim cannot acquire the lock, and is killed while it waits for it.
         victim.kill();
         lock.release().unwrap();
         wait_until(|| condition.stat().recoveries == 1);
@@ -70,7 +70,7 @@ fn who_dies_between_notification_and_lock_leaves_it_to_another() {
 }
 
 #[test]
-fn nobody_who_came_later_gets_what_the_dead_was_sent() {
+fn a_later_waiter_does_not_get_the_notification_of_a_dead_one() {
     alone(|| {
         let (condition, lock) = (unnamed(), a_lock());
         let victim = waiter(&condition, &lock, NOTIFIED);
@@ -86,14 +86,14 @@ fn nobody_who_came_later_gets_what_the_dead_was_sent() {
 }
 
 #[test]
-fn a_dead_owner_of_the_lock_is_told() {
+fn a_waiter_reports_that_an_owner_of_the_lock_died() {
     alone(|| {
         let (condition, lock) = (unnamed(), a_lock());
-        let told = Waited {
+        let expected = Waited {
             end: End::Notified,
             owner_died: true,
         };
-        let child = waiter(&condition, &lock, told);
+        let child = waiter(&condition, &lock, expected);
         await_waiters(&condition, 1);
         let word = &shared_words(1)[0];
         let owner = fork(|| {
@@ -107,7 +107,7 @@ fn a_dead_owner_of_the_lock_is_told() {
         wait_until(|| word.load(Relaxed) == 1);
         owner.kill();
         child.succeed();
-        // And whose time is over is told as well.
+        // A wait that times out reports it as well.
         assert_eq!(lock.acquire_with(WaitOptions::NONBLOCKING), Ok(true));
         let waited = condition.wait_with(&lock, within(1)).unwrap();
         assert_eq!(waited.end, End::Timeout);
@@ -118,7 +118,7 @@ fn a_dead_owner_of_the_lock_is_told() {
 }
 
 #[test]
-fn cells_of_the_dead_are_used_again() {
+fn cells_of_dead_waiters_are_used_again() {
     alone(|| {
         let condition = Condition::unnamed(&with_cells(2)).unwrap();
         let lock = a_lock();
@@ -129,7 +129,7 @@ fn cells_of_the_dead_are_used_again() {
                 child
             });
             if round % 2 == 0 {
-                // They die with a notification that nobody can take.
+                // They die with a notification that no waiter can take.
                 lock.acquire_with(WaitOptions::BLOCKING).unwrap();
                 condition.notify_with(&lock, u64::MAX).unwrap();
                 dead.into_iter().for_each(Child::kill);
@@ -146,7 +146,7 @@ fn cells_of_the_dead_are_used_again() {
 }
 
 #[test]
-fn a_stopped_waiter_is_not_dead() {
+fn a_stopped_waiter_keeps_its_notification() {
     alone(|| {
         let (condition, lock) = (unnamed(), a_lock());
         let stopped = waiter(&condition, &lock, NOTIFIED);
@@ -157,7 +157,7 @@ fn a_stopped_waiter_is_not_dead() {
         signal(nix::sys::signal::Signal::SIGSTOP);
         locked(&lock, || condition.notify_with(&lock, 1).unwrap());
         std::thread::sleep(std::time::Duration::from_millis(50));
-        // The notification is its own, however long it does not come for it.
+        // The notification belongs to the stopped waiter, however long it is stopped.
         assert_eq!(
             (condition.stat().waiting, condition.stat().recoveries),
             (1, 0)
@@ -170,14 +170,14 @@ fn a_stopped_waiter_is_not_dead() {
 }
 
 #[test]
-fn two_notifications_and_one_death_before_the_second_wake_two() {
+fn two_notifications_wake_two_waiters_if_the_first_waiter_dies() {
     alone(|| {
         let (condition, lock) = (unnamed(), a_lock());
         let victim = waiter(&condition, &lock, NOTIFIED);
         await_waiters(&condition, 1);
         let older = waiter(&condition, &lock, NOTIFIED);
         await_waiters(&condition, 2);
-        // It cannot take what the victim is about to leave before somebody younger waits.
+        // The older waiter cannot take what the victim leaves before a younger one waits.
         let signal = |signal| nix::sys::signal::kill(older.pid(), signal).unwrap();
         signal(nix::sys::signal::Signal::SIGSTOP);
         locked(&lock, || {
@@ -188,7 +188,7 @@ fn two_notifications_and_one_death_before_the_second_wake_two() {
         await_waiters(&condition, 2);
         locked(&lock, || condition.notify_with(&lock, 1).unwrap());
         signal(nix::sys::signal::Signal::SIGCONT);
-        // The older one had a right to both, the younger one only to the second.
+        // The older waiter had a right to both notifications, the younger one only to the second.
         older.succeed();
         younger.succeed();
     });

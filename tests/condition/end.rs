@@ -1,4 +1,4 @@
-//! What else ends a wait: its time, the interrupt hook; and what becomes of a notification then.
+//! What else ends a wait: a timeout, the interrupt hook; and what becomes of a notification then.
 
 use super::common::process::{alone, shared_words};
 use super::*;
@@ -13,7 +13,7 @@ const UNTIL_INTERRUPTED: WaitOptions = WaitOptions {
     interruptible: true,
 };
 
-/// Ends what asks as soon as the word is not 0.
+/// Ends a wait as soon as the word is not 0.
 extern "C" fn hook(word: *mut c_void) -> i32 {
     // SAFETY: `install` was given a word that lives as long as the process.
     let word = unsafe { &*word.cast::<AtomicU64>() };
@@ -52,7 +52,7 @@ fn wait_times_out_after_its_timeout_and_holds_the_lock() {
 }
 
 #[test]
-fn who_has_no_time_to_wait_lets_others_have_the_lock() {
+fn a_nonblocking_wait_releases_the_lock_to_others() {
     alone(|| {
         let (condition, lock) = (unnamed(), a_lock());
         let word = &shared_words(1)[0];
@@ -89,7 +89,7 @@ fn the_hook_ends_a_wait_and_the_lock_is_held() {
     });
 }
 
-/// Whoever is interrupted when it has just been notified leaves that to another one: so of two one returns notified.
+/// A waiter that is interrupted just after its notification leaves it to another: of two, one returns as notified.
 #[test]
 fn an_interrupt_loses_no_notification() {
     alone(|| {
@@ -115,7 +115,7 @@ fn an_interrupt_loses_no_notification() {
                 lock.release().unwrap();
             });
             await_waiters(&condition, 2);
-            // Asleep it asks the hook every 12 ms; the notification comes at any time of these.
+            // A sleeper calls the hook every 12 ms; the notification comes at any moment in between.
             words[0].store(1, Relaxed);
             std::thread::sleep(Duration::from_micros(round * 130));
             locked(&lock, || condition.notify_with(&lock, 1).unwrap());

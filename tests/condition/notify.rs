@@ -1,4 +1,4 @@
-//! Who returns: as many as were notified, those that have waited longest, and nobody else.
+//! Which waiters return: as many as were notified, those that have waited longest, and no others.
 
 use super::common::Watchdog;
 use super::common::process::{alone, fork, shared_words, wait_until};
@@ -6,8 +6,8 @@ use super::*;
 use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Runs `count` threads that wait, each once it is its turn, and has `body` notify them; `done[n]` says which place the
-/// n-th waiter had among those that returned.
+/// Runs `count` threads that begin to wait one after the other, and lets `body` notify them. `done[n]` is the place of
+/// the n-th waiter among those that returned.
 fn with_waiters(count: usize, body: impl FnOnce(&Condition, &RLock, &[AtomicU64])) {
     let _watchdog = Watchdog::start();
     let (condition, lock) = (&unnamed(), &RLock::unnamed().unwrap());
@@ -46,12 +46,12 @@ fn returned(done: &[AtomicU64]) -> usize {
 }
 
 #[test]
-fn one_for_each_and_the_one_that_has_waited_longest() {
+fn one_notification_wakes_the_thread_that_has_waited_longest() {
     with_waiters(5, |condition, lock, done| {
         for expected in 1..=5 {
             notify(condition, lock, 1);
             wait_until(|| returned(done) == expected);
-            // Nobody else was woken: the others wait still, which their cells tell.
+            // No other waiter was woken: their cells show that they still wait.
             assert_eq!(condition.stat().waiting, 5 - expected as u64);
             assert_eq!(done[expected - 1].load(Relaxed), expected as u64);
         }
@@ -59,7 +59,7 @@ fn one_for_each_and_the_one_that_has_waited_longest() {
 }
 
 #[test]
-fn several_at_once_are_those_that_have_waited_longest() {
+fn several_notifications_wake_the_threads_that_have_waited_longest() {
     with_waiters(7, |condition, lock, done| {
         notify(condition, lock, 0);
         assert_eq!(condition.stat().waiting, 7);
@@ -75,7 +75,7 @@ fn several_at_once_are_those_that_have_waited_longest() {
 }
 
 #[test]
-fn all_of_as_many_as_there_are_cells() {
+fn notify_all_wakes_as_many_as_there_are_cells() {
     with_waiters(128, |condition, lock, _| {
         {
             let _guard = lock.acquire().unwrap();
@@ -83,7 +83,7 @@ fn all_of_as_many_as_there_are_cells() {
                 TooManyProcesses,
                 condition.wait_with(lock, WaitOptions::NONBLOCKING)
             );
-            // It is held as before.
+            // The lock is held as before.
             assert_eq!(lock.depth(), 1);
             condition.notify_with(lock, u64::MAX).unwrap();
         }
@@ -93,7 +93,7 @@ fn all_of_as_many_as_there_are_cells() {
 }
 
 #[test]
-fn nothing_is_remembered_where_nobody_waits() {
+fn a_notification_without_a_waiter_is_not_stored() {
     let (condition, lock) = (unnamed(), a_lock());
     let _guard = lock.acquire().unwrap();
     condition.notify_with(&lock, 3).unwrap();
@@ -105,7 +105,7 @@ fn nothing_is_remembered_where_nobody_waits() {
 }
 
 #[test]
-fn a_recursive_lock_is_given_back_wholly_and_taken_as_often() {
+fn a_recursive_lock_is_released_completely_and_acquired_as_often() {
     let _watchdog = Watchdog::start();
     let (condition, lock) = (&unnamed(), &RLock::unnamed().unwrap());
     std::thread::scope(|scope| {
@@ -129,9 +129,9 @@ fn a_recursive_lock_is_given_back_wholly_and_taken_as_often() {
     assert_eq!(lock.stat().0.owner, None);
 }
 
-/// Each process hands over to the next: a notification that is lost would end the round.
+/// Each process notifies the next: a lost notification would stop all of them.
 #[test]
-fn none_is_lost_between_processes() {
+fn no_notification_is_lost_between_processes() {
     const PROCESSES: u64 = 4;
     const ROUNDS: u64 = 500;
     alone(|| {
@@ -161,7 +161,7 @@ fn none_is_lost_between_processes() {
     });
 }
 
-/// One notification for each thing that is made, and one thing for each that returns.
+/// One notification for each item that is produced, and one item for each waiter that returns.
 #[test]
 fn as_many_return_as_were_notified() {
     const CONSUMERS: usize = 3;

@@ -1,11 +1,11 @@
-//! Where conditions stand: by name, at an offset of a segment, handed over; the lock stands wherever it likes.
+//! Where a condition is stored: by name, at an offset of a segment, by a descriptor; its lock is stored anywhere.
 
 use super::common::Name;
 use super::common::process::{alone, shared_words};
 use super::*;
 use std::sync::atomic::Ordering::Relaxed;
 
-/// Has a process that has found both wait, and another one notify it.
+/// Lets a process that opened both wait, and another process notify it.
 fn meet(condition: impl Fn() -> Condition, lock: impl Fn() -> Lock) {
     let (ours, our_lock) = (condition(), lock());
     let child = fork(|| {
@@ -23,7 +23,7 @@ fn meet(condition: impl Fn() -> Condition, lock: impl Fn() -> Lock) {
 }
 
 #[test]
-fn by_name() {
+fn a_named_condition_is_shared() {
     alone(|| {
         let (name, lock_name) = (Name::new(), Name::new());
         let named = |create, cells| Condition::named(&name, create, &with_cells(cells));
@@ -54,7 +54,7 @@ fn by_name() {
 }
 
 #[test]
-fn at_an_offset_beside_its_lock() {
+fn a_condition_at_an_offset_beside_its_lock_works() {
     alone(|| {
         let segment = managed(8192);
         let place = || Condition::at(&segment, 64, Create::IfMissing, &Options::default()).unwrap();
@@ -82,7 +82,7 @@ fn at_an_offset_beside_its_lock() {
 }
 
 #[test]
-fn handed_over() {
+fn a_condition_passed_by_descriptor_works() {
     alone(|| {
         let (condition, lock) = (unnamed(), a_lock());
         let (fd, offset) = condition.export().unwrap();
@@ -99,13 +99,13 @@ fn handed_over() {
     });
 }
 
-/// The condition's waiters are participants of its segment, the lock's owners of its own: their ids have nothing in
-/// common.
+/// The waiters are participants of the condition's segment, and the owners of the lock's: their identities are
+/// unrelated.
 #[test]
-fn far_from_its_lock() {
+fn a_condition_in_another_segment_than_its_lock_works() {
     alone(|| {
         let (near, far) = (managed(4096), managed(4096));
-        // Others are participants of one of them first.
+        // Other processes are participants of one of the two first.
         for _ in 0..3 {
             fork(|| {
                 let lock = Lock::of(&far).unwrap();

@@ -1,4 +1,4 @@
-"""The language of the tree: the rules of support/prose.py find each fault, and no revised file has a fault."""
+"""The language of the tree: the rules of support/prose.py find each fault, and no tracked file has a fault."""
 
 import textwrap
 
@@ -76,6 +76,6 @@ def test_an_exception_needs_a_reason():
 @pytest.mark.skipif(not (ROOT / ".git").exists(), reason="NOT TESTED: this is not a repository")
 def test_the_tree_has_no_fault_and_no_unused_exception():
     allowed = prose.exceptions(prose.EXCEPTIONS.read_text())
-    found = [fault for path in prose.revised() for fault in prose.faults(path)]
+    found = [fault for path in prose.tracked() for fault in prose.faults(path)]
     assert [str(fault) for fault in found if not any(one.covers(fault) for one in allowed)] == []
     assert [one for one in allowed if not any(one.covers(fault) for fault in found)] == []

@@ -1,17 +1,17 @@
-//! Words and cells that somebody has written over: a lie is `Corrupt`, and never a crash, a loop or a wait for ever.
+//! Overwritten words and count slots: contradictions are `Corrupt`, and cause no crash, loop or endless wait.
 
 use super::common::Watchdog;
 use super::{MAX_VALUE, WORD, managed, options, set_word, with_undo, within, word};
 use shmkit::raw::WaitOptions;
 use shmkit::semaphore::{Create, Options, Semaphore};
 
-/// Where the other words stand, in bytes.
+/// The offsets of the other words, in bytes.
 const LOCK: u64 = 8;
 const MAXIMUM: u64 = 72;
 const USED: u64 = 80;
 const CELLS: u64 = 128;
 
-/// Makes one in a segment of its own.
+/// Creates a semaphore in a segment of its own.
 fn make(options: &Options) -> Semaphore {
     Semaphore::at(&managed(16384), 0, Create::Always, options).unwrap()
 }
@@ -21,7 +21,7 @@ fn open(semaphore: &Semaphore) -> shmkit::error::Result<Semaphore> {
 }
 
 #[test]
-fn more_permits_than_there_may_be() {
+fn more_permits_than_the_maximum_are_corrupt() {
     let _watchdog = Watchdog::start();
     let bounded = make(&Options {
         maximum: 3,
@@ -36,19 +36,19 @@ fn more_permits_than_there_may_be() {
     }
     set_word(&bounded, WORD, u64::MAX);
     refused!(Corrupt, bounded.release(1));
-    // The marks alone are no lie.
+    // The marks alone are valid.
     set_word(&bounded, WORD, 2 << 32 | u64::from(u32::MAX));
     assert_eq!(bounded.release(1), Ok(()));
     assert_eq!(bounded.value(), Ok(3));
 }
 
 #[test]
-fn a_maximum_that_cannot_be() {
+fn an_impossible_maximum_is_corrupt() {
     let plain = make(&options(1));
     for maximum in [0, MAX_VALUE + 1, u64::MAX] {
         set_word(&plain, MAXIMUM, maximum);
         refused!(Corrupt, open(&plain));
-        // Who has it open goes by what it was.
+        // An open handle keeps the maximum that it has read.
         assert_eq!(plain.release(1), Ok(()));
     }
     set_word(&plain, MAXIMUM, 9);
@@ -56,10 +56,10 @@ fn a_maximum_that_cannot_be() {
 }
 
 #[test]
-fn a_tag_that_cannot_be() {
+fn an_impossible_tag_is_corrupt() {
     let undo = make(&with_undo(1));
     let tag = word(&undo, 0);
-    // With undo, and nobody can hold it; or more cells than there is room for.
+    // With undo and without count slots, or with more count slots than there is room for.
     set_word(&undo, 0, tag & u64::MAX >> 16);
     refused!(Corrupt, open(&undo));
     set_word(&undo, 0, tag | 0xffff << 48);
@@ -74,7 +74,7 @@ fn a_tag_that_cannot_be() {
 }
 
 #[test]
-fn cells_that_lie_lead_to_what_they_say() {
+fn forged_count_slots_count_as_they_are() {
     let _watchdog = Watchdog::start();
     let tickets = [0, 1, 2, 1 << 40, (1 << 48) - 1];
     for cell in tickets
@@ -87,7 +87,7 @@ fn cells_that_lie_lead_to_what_they_say() {
             set_word(&undo, CELLS, cell);
             set_word(&undo, CELLS + 64, !cell);
             set_word(&undo, USED, used);
-            // Nobody has these numbers, so whoever has them is dead; but one of them may be ours.
+            // No process has these numbers, so their owners are dead. One of them may be that of this process.
             let taken = undo.acquire_with(3, within(50_000_000));
             assert!(matches!(
                 taken,
@@ -101,13 +101,13 @@ fn cells_that_lie_lead_to_what_they_say() {
 }
 
 #[test]
-fn a_value_that_lies_is_counted_anew() {
+fn a_forged_value_is_counted_anew() {
     let _watchdog = Watchdog::start();
     let undo = make(&with_undo(3));
     undo.acquire_with(1, WaitOptions::NONBLOCKING).unwrap();
     for value in [3, 4, 1000] {
         set_word(&undo, WORD, value << 32);
-        // One that we hold is given back: there would be more than there are.
+        // A permit that this process holds is released: there would be more than the total.
         undo.release(1).unwrap();
         assert_eq!(undo.value(), Ok(3));
         undo.acquire_with(1, WaitOptions::NONBLOCKING).unwrap();
@@ -116,7 +116,7 @@ fn a_value_that_lies_is_counted_anew() {
 }
 
 #[test]
-fn an_owner_inside_that_never_was_is_taken_over() {
+fn an_unknown_owner_of_the_lock_inside_is_taken_over() {
     let _watchdog = Watchdog::start();
     let undo = make(&with_undo(2));
     undo.acquire_with(1, WaitOptions::NONBLOCKING).unwrap();
@@ -129,13 +129,13 @@ fn an_owner_inside_that_never_was_is_taken_over() {
 }
 
 #[test]
-fn an_owner_inside_that_does_not_get_on_is_not_waited_for_for_ever() {
+fn an_acquire_does_not_wait_forever_for_a_live_owner_of_the_lock_inside() {
     let _watchdog = Watchdog::start();
     let undo = make(&with_undo(2));
     undo.acquire_with(1, WaitOptions::NONBLOCKING).unwrap();
     let lock = shmkit::lock::Lock::of(undo.segment()).unwrap();
     lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
-    // Ours, who live.
+    // This live process.
     set_word(&undo, LOCK, lock.stat().0.owner.unwrap().bits());
     refused!(WouldBlock, undo.acquire_with(1, WaitOptions::NONBLOCKING));
     refused!(Timeout, undo.acquire_with(1, within(1)));

@@ -1,10 +1,10 @@
-//! Where it stands, and how it was made: at an offset, by name, handed over.
+//! Where a semaphore is stored, and how it was created: at an offset, by name, by a descriptor.
 
 use super::common::Name;
 use super::common::pass::{receive, send};
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::{
-    MAX_VALUE, all_are_there, holder, managed, options, plain, stay, told, undo, with_undo,
+    MAX_VALUE, all_are_there, debug_of, holder, managed, options, plain, stay, undo, with_undo,
 };
 use shmkit::error::Result;
 use shmkit::lock::Lock;
@@ -21,7 +21,7 @@ fn at(segment: &Arc<Segment>, offset: u64, create: Create, options: &Options) ->
 }
 
 #[test]
-fn found_with_other_options() {
+fn an_existing_semaphore_with_other_options_is_refused() {
     let segment = managed(65536);
     let all = [
         options(2),
@@ -40,21 +40,21 @@ fn found_with_other_options() {
         let place = place as u64 * 8448;
         drop(at(&segment, place, Create::IfMissing, made).unwrap());
         for (other, options) in all.iter().enumerate() {
-            let found = told(at(&segment, place, Create::IfMissing, options));
+            let found = debug_of(at(&segment, place, Create::IfMissing, options));
             match other as u64 * 8448 == place {
                 true => assert_eq!(found, Ok(())),
                 false => drop(refused!(Invalid, found)),
             }
         }
     }
-    // The value is that of its maker.
+    // The value is that of its creator.
     let first = at(&segment, 0, Create::IfMissing, &options(9)).unwrap();
     assert_eq!(first.value(), Ok(2));
     assert_eq!(first.stat().unwrap().maximum, MAX_VALUE);
 }
 
 #[test]
-fn by_name() {
+fn a_named_semaphore_is_shared_and_checked() {
     alone(|| {
         let name = Name::new();
         let three = Options {
@@ -80,7 +80,7 @@ fn by_name() {
         );
         made.unlink().unwrap();
         refused!(NotFound, Semaphore::named(&name, Create::Never, &three));
-        // With undo, between processes that have nothing else in common.
+        // With undo, between processes that share nothing else.
         let made = Semaphore::named(&name, Create::Always, &with_undo(2)).unwrap();
         fork(|| {
             let found = Semaphore::named(&name, Create::Never, &Options::default()).unwrap();
@@ -93,7 +93,7 @@ fn by_name() {
 }
 
 #[test]
-fn over_a_socket_to_a_process_that_has_nothing() {
+fn a_semaphore_passed_over_a_socket_works() {
     alone(|| {
         let (ours, theirs) = UnixStream::pair().unwrap();
         let words = shared_words(2);
@@ -123,7 +123,7 @@ fn over_a_socket_to_a_process_that_has_nothing() {
 }
 
 #[test]
-fn a_plain_one_claims_no_place_among_the_participants() {
+fn a_plain_semaphore_needs_no_participant_slot() {
     alone(|| {
         let segment = {
             let options = shmkit::segment::Options {
@@ -133,7 +133,7 @@ fn a_plain_one_claims_no_place_among_the_participants() {
             };
             Arc::new(Segment::create(None, 16384, &options).unwrap())
         };
-        // Making one takes the only place, so it is made in a process that ends.
+        // Creating it takes the only slot, so a process that ends creates it.
         fork(|| drop(at(&segment, 0, Create::Always, &options(3)).unwrap())).succeed();
         let plain = at(&segment, 0, Create::Never, &Options::default()).unwrap();
         let taken = holder(&plain, 1);
@@ -141,7 +141,7 @@ fn a_plain_one_claims_no_place_among_the_participants() {
         assert_eq!(plain.acquire_with(1, WaitOptions::NONBLOCKING), Ok(()));
         plain.release(1).unwrap();
         fork(|| drop(at(&segment, 128, Create::Always, &with_undo(1)).unwrap())).succeed();
-        // With undo each user has one.
+        // With undo each user has a slot.
         let recorded = at(&segment, 128, Create::Never, &Options::default()).unwrap();
         assert_eq!(recorded.acquire_with(1, WaitOptions::NONBLOCKING), Ok(()));
         fork(|| {
@@ -157,12 +157,12 @@ fn a_plain_one_claims_no_place_among_the_participants() {
 }
 
 #[test]
-fn places_of_an_arena_are_used_again() {
+fn freed_slots_of_an_arena_are_used_again() {
     let first = plain(1);
     let place = first.offset();
     drop(first);
     let (second, third) = (undo(1), plain(4));
-    // Whatever stood there before, each begins anew.
+    // Whatever the memory contained before, each new semaphore is initialised.
     assert_eq!((third.value(), second.value()), (Ok(4), Ok(1)));
     assert_ne!(second.offset(), third.offset());
     let _ = place;

@@ -1,9 +1,11 @@
-//! Without undo: permits that anybody gives and takes.
+//! Without undo: any process may release permits.
 
 use super::common::Watchdog;
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::signal::{SIGNALS, catch_signals, install_hook};
-use super::{MAX_VALUE, WAITERS, WORD, await_sleeper, holder, options, plain, told, within, word};
+use super::{
+    MAX_VALUE, WAITERS, WORD, await_sleeper, debug_of, holder, options, plain, within, word,
+};
 use nix::sys::signal::{Signal, kill};
 use shmkit::raw::{Timeout, WaitOptions};
 use shmkit::semaphore::{Options, Semaphore, SemaphoreInfo};
@@ -20,7 +22,7 @@ fn bounded(value: u64, maximum: u64) -> Semaphore {
 }
 
 #[test]
-fn permits_are_taken_and_given_back() {
+fn permits_are_acquired_and_released() {
     let three = plain(3);
     for left in (0..3).rev() {
         assert_eq!(three.acquire_with(1, WaitOptions::NONBLOCKING), Ok(()));
@@ -46,11 +48,11 @@ fn permits_are_taken_and_given_back() {
         recoveries: 0,
         holders: 0,
     };
-    assert_eq!(three.stat(), Ok(stat), "nobody had to sleep");
+    assert_eq!(three.stat(), Ok(stat), "no waiter slept");
 }
 
 #[test]
-fn without_a_permit_at_first_it_is_for_signalling() {
+fn a_semaphore_without_initial_permits_is_a_signal() {
     alone(|| {
         let semaphore = plain(0);
         refused!(
@@ -67,7 +69,7 @@ fn without_a_permit_at_first_it_is_for_signalling() {
 }
 
 #[test]
-fn more_than_there_may_be_is_refused_and_changes_nothing() {
+fn a_release_beyond_the_maximum_is_refused_and_changes_nothing() {
     let one = bounded(1, 1);
     refused!(Overflow, one.release(1));
     assert_eq!(one.acquire_with(1, WaitOptions::NONBLOCKING), Ok(()));
@@ -92,11 +94,11 @@ fn more_than_there_may_be_is_refused_and_changes_nothing() {
 }
 
 #[test]
-fn numbers_that_cannot_be() {
+fn impossible_counts_are_refused() {
     let two = bounded(2, 2);
     for wait in [WaitOptions::NONBLOCKING, WaitOptions::BLOCKING, within(1)] {
         refused!(Invalid, two.acquire_with(0, wait));
-        // It would wait for ever.
+        // It would wait forever.
         refused!(Invalid, two.acquire_with(3, wait));
     }
     refused!(
@@ -108,8 +110,8 @@ fn numbers_that_cannot_be() {
 }
 
 #[test]
-fn options_that_contradict_themselves() {
-    let make = |options: Options| told(Semaphore::unnamed(&options));
+fn contradicting_options_are_refused() {
+    let make = |options: Options| debug_of(Semaphore::unnamed(&options));
     refused!(Invalid, make(options(MAX_VALUE + 1)));
     refused!(Invalid, make(options(u64::MAX)));
     let maximum = |value, maximum, undo| Options {
@@ -151,7 +153,7 @@ fn acquire_times_out_after_its_timeout() {
 }
 
 #[test]
-fn one_release_of_many_wakes_many() {
+fn one_release_of_several_permits_wakes_several_waiters() {
     let _watchdog = Watchdog::start();
     let semaphore = plain(0);
     std::thread::scope(|scope| {
@@ -168,7 +170,7 @@ fn one_release_of_many_wakes_many() {
 }
 
 #[test]
-fn who_wants_many_and_who_wants_few_get_them() {
+fn waiters_for_many_permits_and_for_few_are_served() {
     let _watchdog = Watchdog::start();
     let semaphore = plain(0);
     std::thread::scope(|scope| {
@@ -190,7 +192,7 @@ fn who_wants_many_and_who_wants_few_get_them() {
 }
 
 #[test]
-fn no_permit_is_lost_or_made_by_many() {
+fn many_threads_neither_lose_nor_add_permits() {
     const PERMITS: u64 = 3;
     let _watchdog = Watchdog::start();
     let (semaphore, inside) = (bounded(PERMITS, PERMITS), AtomicU64::new(0));
@@ -215,7 +217,7 @@ fn no_permit_is_lost_or_made_by_many() {
 }
 
 #[test]
-fn the_mark_of_sleepers_goes_when_nobody_sleeps() {
+fn the_mark_of_sleepers_is_removed_when_no_waiter_sleeps() {
     let _watchdog = Watchdog::start();
     let semaphore = plain(0);
     std::thread::scope(|scope| {
@@ -223,14 +225,14 @@ fn the_mark_of_sleepers_goes_when_nobody_sleeps() {
         await_sleeper(&semaphore);
         semaphore.release(2).unwrap();
     });
-    // This one finds nobody.
+    // This release finds no sleeper.
     semaphore.release(1).unwrap();
     assert_eq!(word(&semaphore, WORD) & WAITERS, 0);
     assert_eq!(semaphore.value(), Ok(1));
 }
 
 #[test]
-fn what_the_dead_had_taken_is_gone_and_nobody_is_stuck() {
+fn permits_of_a_killed_process_are_lost_and_others_continue() {
     alone(|| {
         let semaphore = plain(2);
         holder(&semaphore, 1).kill();
@@ -246,7 +248,7 @@ fn what_the_dead_had_taken_is_gone_and_nobody_is_stuck() {
 }
 
 #[test]
-fn signals_do_not_end_it_and_the_hook_does() {
+fn signals_do_not_end_a_wait_and_the_hook_does() {
     alone(|| {
         let (semaphore, words) = (plain(0), shared_words(3));
         let waiter = fork(|| {
@@ -255,7 +257,7 @@ fn signals_do_not_end_it_and_the_hook_does() {
             words[2].store(1, Relaxed);
             assert_eq!(semaphore.acquire_with(1, WaitOptions::BLOCKING), Ok(()));
             assert!(SIGNALS.load(Relaxed) > 0);
-            assert_eq!(words[0].load(Relaxed), 0, "it was not to be asked");
+            assert_eq!(words[0].load(Relaxed), 0, "the hook must not be called");
             let wait = WaitOptions {
                 timeout: Timeout::Never,
                 interruptible: true,

@@ -1,4 +1,4 @@
-//! With undo: what a process holds is recorded, and comes back when it ends.
+//! With undo: the permits of each process are recorded, and return when the process ends.
 
 use super::common::process::{alone, fork, shared_words, wait_until};
 use super::common::{Name, Watchdog};
@@ -9,7 +9,7 @@ use std::sync::atomic::AtomicU64;
 use std::sync::atomic::Ordering::Relaxed;
 
 #[test]
-fn what_this_process_holds_is_counted() {
+fn permits_of_this_process_are_counted() {
     let three = undo(3);
     assert_eq!((three.held(), three.value()), (Ok(0), Ok(3)));
     refused!(NotOwner, three.release(1));
@@ -17,7 +17,7 @@ fn what_this_process_holds_is_counted() {
     assert_eq!((three.held(), three.value()), (Ok(2), Ok(1)));
     refused!(WouldBlock, three.acquire_with(2, WaitOptions::NONBLOCKING));
     refused!(Timeout, three.acquire_with(2, within(1)));
-    // Any thread may give back what the process holds.
+    // Any thread may release what the process holds.
     std::thread::scope(|scope| {
         scope.spawn(|| three.release(1).unwrap());
     });
@@ -40,12 +40,12 @@ fn what_this_process_holds_is_counted() {
 }
 
 #[test]
-fn another_process_gives_nothing_of_ours_back() {
+fn another_process_cannot_release_permits_of_this_one() {
     alone(|| {
         let two = undo(2);
         two.acquire_with(2, WaitOptions::NONBLOCKING).unwrap();
         fork(|| {
-            // A child holds nothing of what its parent holds.
+            // A child holds nothing that its parent holds.
             assert_eq!(two.held(), Ok(0));
             refused!(NotOwner, two.release(1));
             refused!(WouldBlock, two.acquire_with(1, WaitOptions::NONBLOCKING));
@@ -57,14 +57,14 @@ fn another_process_gives_nothing_of_ours_back() {
 }
 
 #[test]
-fn what_the_dead_held_comes_back() {
+fn permits_of_a_dead_process_return() {
     alone(|| {
         let three = undo(3);
         let killed = holder(&three, 2);
         let living = holder(&three, 1);
         assert_eq!(three.stat().unwrap().holders, 2);
         killed.kill();
-        // Telling asks nobody.
+        // Reading the value checks for no death.
         assert_eq!(three.value(), Ok(0));
         assert_eq!(three.acquire_with(2, WaitOptions::NONBLOCKING), Ok(()));
         refused!(WouldBlock, three.acquire_with(1, WaitOptions::NONBLOCKING));
@@ -72,7 +72,7 @@ fn what_the_dead_held_comes_back() {
         assert_eq!(three.acquire_with(1, WaitOptions::BLOCKING), Ok(()));
         assert_eq!(three.stat().unwrap().recoveries, 2);
         three.release(3).unwrap();
-        // Who ends without a word leaves as much.
+        // A process that exits without a release leaves as much as a killed one.
         fork(|| three.acquire_with(3, WaitOptions::NONBLOCKING).unwrap()).succeed();
         all_are_there(&three, 3);
         assert_eq!(three.stat().unwrap().recoveries, 3);
@@ -80,7 +80,7 @@ fn what_the_dead_held_comes_back() {
 }
 
 #[test]
-fn who_waits_for_the_dead_gets_theirs_and_no_more() {
+fn a_waiter_gets_the_permits_of_a_dead_process_and_no_more() {
     alone(|| {
         let two = undo(2);
         let killed = holder(&two, 2);
@@ -105,7 +105,7 @@ fn who_waits_for_the_dead_gets_theirs_and_no_more() {
 }
 
 #[test]
-fn a_dead_holder_is_found_before_the_time_is_up_whatever_the_time() {
+fn a_dead_holder_is_found_before_any_timeout_expires() {
     alone(|| {
         for wait in [WaitOptions::NONBLOCKING, within(0), within(1)] {
             let one = undo(1);
@@ -116,7 +116,7 @@ fn a_dead_holder_is_found_before_the_time_is_up_whatever_the_time() {
 }
 
 #[test]
-fn closing_is_dying() {
+fn closing_the_last_handle_counts_as_death() {
     alone(|| {
         let (name, words) = (Name::new(), shared_words(1));
         let reach = |step| wait_until(|| words[0].load(Relaxed) == step);
@@ -142,7 +142,7 @@ fn closing_is_dying() {
 }
 
 #[test]
-fn more_processes_than_cells() {
+fn more_processes_than_count_slots_are_refused() {
     alone(|| {
         let pool = Semaphore::unnamed(&Options {
             processes: 2,
@@ -158,13 +158,13 @@ fn more_processes_than_cells() {
             TooManyProcesses,
             pool.acquire_with(1, WaitOptions::BLOCKING)
         );
-        assert_eq!(pool.value(), Ok(3), "nothing is taken");
+        assert_eq!(pool.value(), Ok(3), "no permit is acquired");
         assert_eq!(pool.held(), Ok(0));
-        // The cell of a dead one is to be had, and what it held is not lost.
+        // The count slot of a dead process can be taken, and its permits return.
         one.kill();
         assert_eq!(pool.acquire_with(2, WaitOptions::NONBLOCKING), Ok(()));
         assert_eq!((pool.held(), pool.value()), (Ok(2), Ok(2)));
-        // A process that holds nothing at present leaves its cell to another.
+        // A process that holds nothing at present leaves its count slot to another.
         pool.release(2).unwrap();
         let third = holder(&pool, 2);
         refused!(
@@ -179,7 +179,7 @@ fn more_processes_than_cells() {
 }
 
 #[test]
-fn one_process_holds_no_more_than_a_cell_counts() {
+fn a_process_holds_at_most_as_many_permits_as_a_count_slot_counts() {
     let many = undo(70_000);
     assert_eq!(many.acquire_with(65_535, WaitOptions::NONBLOCKING), Ok(()));
     refused!(Overflow, many.acquire_with(1, WaitOptions::NONBLOCKING));
@@ -193,7 +193,7 @@ fn one_process_holds_no_more_than_a_cell_counts() {
 }
 
 #[test]
-fn no_permit_is_lost_or_made_by_many() {
+fn many_processes_neither_lose_nor_add_permits() {
     const PERMITS: u64 = 3;
     let _watchdog = Watchdog::start();
     let (semaphore, inside) = (undo(PERMITS), AtomicU64::new(0));
@@ -218,7 +218,7 @@ fn no_permit_is_lost_or_made_by_many() {
 }
 
 #[test]
-fn who_only_tries_gets_a_permit_that_is_there() {
+fn a_nonblocking_acquire_gets_an_available_permit() {
     const THREADS: u64 = 4;
     let _watchdog = Watchdog::start();
     let semaphore = undo(THREADS);
@@ -226,7 +226,7 @@ fn who_only_tries_gets_a_permit_that_is_there() {
         for _ in 0..THREADS {
             scope.spawn(|| {
                 for _ in 0..2000 {
-                    // The others change the cells at the same moment: that is no reason to refuse.
+                    // The others change the count slots meanwhile: that is no reason to refuse.
                     assert_eq!(semaphore.acquire_with(1, WaitOptions::NONBLOCKING), Ok(()));
                     semaphore.release(1).unwrap();
                 }
@@ -237,7 +237,7 @@ fn who_only_tries_gets_a_permit_that_is_there() {
 }
 
 #[test]
-fn killed_at_random_nothing_is_lost() {
+fn random_kills_lose_no_permit() {
     const PERMITS: u64 = 3;
     alone(|| {
         let semaphore = undo(PERMITS);
@@ -265,9 +265,9 @@ fn killed_at_random_nothing_is_lost() {
 }
 
 #[test]
-fn a_process_that_holds_nothing_can_be_gone_for_good() {
+fn processes_that_hold_nothing_leave_no_count_slot() {
     alone(|| {
-        // More processes than cells, one after the other.
+        // More processes than count slots, one after the other.
         let pool = Semaphore::unnamed(&Options {
             processes: 3,
             ..with_undo(2)

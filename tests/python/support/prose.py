@@ -15,9 +15,6 @@ EXCEPTIONS = ROOT / "tests" / "prose.txt"
 SKIPPED = {"Cargo.lock", "LICENSE", "LICENSE-APACHE", "LICENSE-MIT", "prose.py", "prose.txt", "test_prose.py"}
 """Names of files that others worded, or that contain the rules and samples that break them."""
 
-UNREVISED = ("benches/", "examples/", "tests/")
-"""Folders whose prose is not yet rewritten. They are checked only when they are given on the command line."""
-
 MAX_WORDS = 40
 """Words in the longest sentence that passes; the aim is 25."""
 
@@ -71,11 +68,6 @@ def tracked():
     listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True, text=True).stdout
     files = (ROOT / name for name in listed.split("\0") if name)
     return sorted(path for path in files if path.name not in SKIPPED and path.is_file())
-
-
-def revised():
-    """Return the tracked files whose prose follows the rules."""
-    return [path for path in tracked() if not path.relative_to(ROOT).as_posix().startswith(UNREVISED)]
 
 
 # --- prose ------------------------------------------------------------------------------------------------------------
@@ -290,7 +282,7 @@ def main(given):
     below = [Path(path).resolve() for path in given]
     allowed = exceptions(EXCEPTIONS.read_text()) if EXCEPTIONS.exists() else []
     count = 0
-    for path in tracked() if below else revised():
+    for path in tracked():
         if below and not any(path == place or place in path.parents for place in below):
             continue
         for fault in faults(path):
