@@ -378,8 +378,8 @@ impl Participant {
         }
         let entry = KNOWN.get(&mut inside).get_mut(&self.file);
         let entry = entry.ok_or(Error::Internal("an unknown participant".into()))?;
-        // Without an identity the lock mapping can only be the parent's, and its address may be in other use here.
-        std::mem::forget(entry.lock_mapping.take());
+        // Without an identity the lock mapping can only be the parent's.
+        entry.lock_mapping = None;
 
         let file = probe.open()?;
         let lock_mapping = LockMapping::new(&file)?;
@@ -425,7 +425,7 @@ impl Participant {
         let id = Id::of(entry.id_word.load(Ordering::Relaxed));
         free_fork_local(&mut inside, entry.id_word);
         let Some(id) = id else {
-            std::mem::forget(entry.lock_mapping.take()); // the parent's mapping
+            entry.lock_mapping = None; // the parent's
             return DeferredDetach {
                 _lock_mapping: None,
             };

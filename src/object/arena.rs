@@ -13,7 +13,9 @@ use crate::error::{Error, Result};
 use crate::layout::Kind;
 use crate::segment::options::{Form, Growth, Options};
 use crate::segment::{Content, Segment};
-use crate::sys::fork::{ForkLocal, ForkLock, ForkLocked, forks, free_fork_local, new_fork_local};
+use crate::sys::fork::{
+    ForkLocal, ForkLock, ForkLocked, Origin, forks, free_fork_local, new_fork_local,
+};
 use std::collections::BTreeMap;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -64,7 +66,10 @@ pub struct Slot {
 
 impl Slot {
     /// Allocates a slot of `size` bytes, a multiple of 64, in our own arena.
+    ///
+    /// `Forked`: this is a child that was forked meanwhile; the slot is its parent's.
     pub fn new(size: u64) -> Result<Slot> {
+        let origin = Origin::here();
         loop {
             let taken = {
                 let mut inside = ForkLock::enter();
@@ -91,7 +96,9 @@ impl Slot {
                 size,
                 alone: AtomicU64::new(forks()),
             };
-            make_room(&slot.segment, offset + size)?;
+            let made = make_room(&slot.segment, offset + size);
+            origin.check()?;
+            made?;
             return Ok(slot);
         }
     }

@@ -275,6 +275,8 @@ impl<'a> ConditionRef<'a> {
                 return Err(error);
             }
         };
+        // The release may have woken a waiter of the lock, which is a system call.
+        liveness.origin(me).check()?;
         // 2. Without the lock.
         let slept = self.sleep(me, own, age, options, spins, liveness);
         // The parent goes on with the wait.

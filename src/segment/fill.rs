@@ -69,12 +69,15 @@ pub(super) struct Filled {
 }
 
 /// Gives memory to a file that no other process has opened, and a control area if it is managed.
+///
+/// `Forked`: `origin`, which began to create it, is the parent of this process.
 pub(super) fn fill(
     file: &OwnedFd,
     size: u64,
     options: &Options,
     content: &Content<'_>,
     place: &str,
+    origin: Origin,
 ) -> Result<Filled> {
     let plan = Plan {
         kind: content.kind,
@@ -92,7 +95,6 @@ pub(super) fn fill(
         )
     })?;
     let capacity = header.map_or(options.capacity, |header| header.capacity);
-    let origin = Origin::here();
     let map = fill_bytes(file, total, capacity, options, place)?;
     if let Some(header) = &header {
         participant::check_support()?;

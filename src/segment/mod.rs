@@ -150,6 +150,7 @@ impl Segment {
         options: &Options,
         content: &Content<'_>,
     ) -> Result<Segment> {
+        let origin = Origin::here();
         check_size(size, options)?;
         if options.readonly {
             return Err(Error::Invalid(
@@ -169,7 +170,7 @@ impl Segment {
                 let mode = options.mode.unwrap_or(DEFAULT_ANONYMOUS_MODE);
                 let file = shm::make_memfd()?;
                 shm::set_mode(&file, mode & !EXECUTABLE)?;
-                let filled = fill(&file, size, options, content, "memory")?;
+                let filled = fill(&file, size, options, content, "memory", origin)?;
                 shm::seal(&file)?;
                 let facts = shm::facts(&file)?;
                 Segment::new(filled, file, &facts, None, options, size, true)
@@ -198,7 +199,7 @@ impl Segment {
         let temp = TempFile::make(&name, options.interruptible)?;
         shm::set_mode(temp.file(), options.mode.unwrap_or(DEFAULT_MODE))?;
         let place = name.directory().to_string_lossy();
-        let filled = fill(temp.file(), size, options, content, &place)?;
+        let filled = fill(temp.file(), size, options, content, &place, origin)?;
         // A forked child leaves the name to its parent.
         origin.check()?;
         let published = temp.publish(&name);

@@ -7,11 +7,13 @@
 //!
 //! A mapping of 2 MiB or more begins at a multiple of 2 MiB, so that it can use huge pages (D-008).
 
+use super::fork::Origin;
 use super::{refused, refused_because};
 use crate::error::{Error, Result};
 use memmap2::{Advice, MmapOptions, MmapRaw};
 use nix::errno::Errno;
 use nix::sys::mman::{MapFlags, ProtFlags, mlock, mmap};
+use std::mem::ManuallyDrop;
 use std::num::NonZeroUsize;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::ptr::NonNull;
@@ -39,10 +41,20 @@ unsafe impl Sync for Map {}
 
 /// A mapped page of a file, the pin: it keeps an open file description alive, and so the locks of that description.
 ///
-/// Forked children do not have the mapping. It ends with a drop, an exec or the death of the process. A forked child
-/// that has a copy of this value must forget it, because its address may be in other use there.
+/// Forked children do not have the mapping. It ends with a drop, an exec or the death of the process. In a forked child a
+/// drop does nothing, because the address may be in other use there.
 pub struct LockMapping {
-    _page: MmapRaw,
+    page: ManuallyDrop<MmapRaw>,
+    origin: Origin,
+}
+
+impl Drop for LockMapping {
+    fn drop(&mut self) {
+        if self.origin.is_here() {
+            // SAFETY: the page is not used after this, because `self` is being dropped.
+            unsafe { ManuallyDrop::drop(&mut self.page) };
+        }
+    }
 }
 
 impl LockMapping {
@@ -58,7 +70,10 @@ impl LockMapping {
                 "cannot exclude a page from forked children (MADV_DONTFORK)",
             )
         })?;
-        Ok(LockMapping { _page: page })
+        Ok(LockMapping {
+            page: ManuallyDrop::new(page),
+            origin: Origin::here(),
+        })
     }
 }
 

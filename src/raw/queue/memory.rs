@@ -15,6 +15,7 @@ use super::{AS_CLAIM, QueueRef};
 use crate::error::{Error, Result};
 use crate::raw::Liveness;
 use crate::sys::atomic::Ordering;
+use crate::sys::thread::SignalGuard;
 
 /// The least and the most memory that is set aside at a time, and the fraction of `usable` by which the ring grows.
 const MIN_GROWTH_BYTES: u64 = 64 << 10;
@@ -88,9 +89,10 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             .store(raw.tail.position(), Ordering::Relaxed);
         let from = committed_bytes.saturating_sub(MAX_TRIM_BYTES).max(needed);
         // Memory that cannot be released now may be released later.
-        let released = self.ring.release_memory(from, committed_bytes);
+        // A handler that forks in between would make the child free memory that its parent uses by then.
+        let _signals = SignalGuard::new();
         self.origin().check()?;
-        if released.is_ok() {
+        if self.ring.release_memory(from, committed_bytes).is_ok() {
             raw.committed_bytes.store(from, Ordering::Relaxed);
         }
         Ok(())

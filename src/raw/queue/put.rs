@@ -43,6 +43,8 @@ enum Shortage {
     Space,
     /// Memory for the bytes: some has been set aside, and more must be.
     Memory,
+    /// The right to set memory aside: another live process has had it for a while.
+    Growth,
 }
 
 type Attempt<T> = std::result::Result<T, Shortage>;
@@ -366,6 +368,13 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                     }
                     continue;
                 }
+                Err(Shortage::Growth) => {
+                    drop(held);
+                    wait.check("another process changes the size of the queue")?;
+                    wait.ask()?;
+                    held = self.hold_producer_lock(wait.rest())?;
+                    continue;
+                }
                 Err(Shortage::Bounds | Shortage::Space) => drop(held),
             }
             if once || self.overflow != Overflow::Block {
@@ -424,7 +433,9 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             self.reclaim(&held)?;
             let shortage = match attempt(self)? {
                 Ok(done) => return Ok(Ok(done)),
-                Err(Shortage::Memory) => return Ok(Err(Shortage::Memory)),
+                Err(shortage @ (Shortage::Memory | Shortage::Growth)) => {
+                    return Ok(Err(shortage));
+                }
                 Err(shortage) => shortage,
             };
             // Discarding messages behind a record that is still needed frees nothing before that record.
@@ -558,8 +569,13 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             return Ok(Err(Shortage::Space));
         };
         let end = laps.offset(at) + extent + RECORD_HEADER;
-        if end > usable && !self.grow(end)? {
-            return Ok(Err(Shortage::Memory));
+        if end > usable {
+            match self.grow(end) {
+                Ok(true) => {}
+                Ok(false) => return Ok(Err(Shortage::Memory)),
+                Err(Error::Timeout(_)) => return Ok(Err(Shortage::Growth)),
+                Err(error) => return Err(error),
+            }
         }
         // Of the records that a batch has written none may count in the end: tail may stay where it is.
         let committed = raw.tail.position();
