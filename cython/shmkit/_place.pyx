@@ -1,5 +1,6 @@
 """The memory of a message in a queue, while the message is filled or read in place."""
 
+import contextlib
 import weakref
 from types import GenericAlias
 
@@ -13,6 +14,8 @@ from shmkit cimport (
 from shmkit._message cimport load, take_apart
 from shmkit._object cimport Object, as_size, hold
 from shmkit._status cimport check, make_error, publish
+
+from shmkit._status import NotOwner
 
 @cython.no_gc_clear
 cdef class HandleRef:
@@ -153,7 +156,9 @@ cdef class Reservation(BufferView):
         if kind is None:
             self.commit()
         else:
-            self.abort()
+            # A forked child, for example, does not hold the message: the exception of the block goes on.
+            with contextlib.suppress(NotOwner):
+                self.abort()
 
     def __dealloc__(self):
         if self._ref is not None and not self._over:
@@ -229,7 +234,9 @@ cdef class Lease(BufferView):
         if kind is None:
             self.ack()
         else:
-            self.nack()
+            # A forked child, for example, does not hold the message: the exception of the block goes on.
+            with contextlib.suppress(NotOwner):
+                self.nack()
 
     def __dealloc__(self):
         if self._ref is not None and not self._over:

@@ -323,3 +323,21 @@ def test_task_done_fails_in_a_process_that_got_no_message(fork):
         child.end()
         queue.task_done()
         assert queue.join(60)
+
+
+@pytest.mark.parametrize("begin", [lambda queue: queue.lease(), lambda queue: queue.reserve(5)])
+def test_forked_child_gets_the_exception_of_its_block(queue, begin):
+    queue.put_bytes(b"message")
+    held = begin(queue)
+    child = os.fork()
+    if not child:
+        try:
+            with held:
+                raise KeyError
+        except KeyError:
+            os._exit(0)
+        finally:
+            os._exit(1)
+    assert os.waitpid(child, 0)[1] == 0
+    with held:
+        pass
