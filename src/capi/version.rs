@@ -50,8 +50,12 @@ pub extern "C" fn shmkit_check_version(built_with: u32) -> shmkit_status {
         if built_with / SERIES == SHMKIT_VERSION / SERIES && built_with <= SHMKIT_VERSION {
             return Ok(());
         }
+        let remedy = match built_with > SHMKIT_VERSION {
+            true => "update the library",
+            false => "rebuild the program",
+        };
         let text = format!(
-            "the program was built for shmkit {built_with}, this is {SHMKIT_VERSION}; rebuild the program"
+            "the program was built for shmkit {built_with}, this is {SHMKIT_VERSION}; {remedy}"
         );
         Err(Error::VersionMismatch(text.into()))
     })

@@ -392,9 +392,10 @@ impl<T: Object> ObjectHandle<T> {
         let bytes = segment.words()?;
         let invalid = || {
             let text = format!(
-                "{} of {} bytes must lie inside the segment at a multiple of {ALIGNMENT}, not at offset {offset}",
+                "{} of {} bytes at offset {offset} must lie inside the {} bytes of the segment, at a multiple of {ALIGNMENT}",
                 layout.tag.kind.article(),
-                layout.size()
+                layout.size(),
+                segment.size().unwrap_or(0)
             );
             Error::Invalid(text.into())
         };

@@ -705,7 +705,9 @@ impl BarrierRef<'_> {
 
 #[cold]
 fn broken() -> Error {
-    Error::Broken("the barrier was broken by an abort, a reset, a timeout or a death".into())
+    Error::Broken(
+        "the barrier was broken by an abort, a reset, a timeout or a death; reset it".into(),
+    )
 }
 
 #[cold]

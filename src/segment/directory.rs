@@ -71,7 +71,7 @@ pub fn attach(
     if header.is_none() && options.form == Form::Managed {
         return Err(Error::WrongKind(
             format!(
-                "{} is a plain segment, without a control area; open it as a plain segment",
+                "{} is a plain segment, without a control area for objects; open it as a plain segment, or choose another name",
                 place()
             )
             .into(),

@@ -2,7 +2,7 @@
 //!
 //! Every figure is advice, because other processes allocate and free memory meanwhile. Only the reservation counts.
 
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::sys::memory::{self, Cgroup, Machine, Space};
 use crate::sys::process::{self, UNLIMITED};
 use std::ffi::CStr;
@@ -164,10 +164,11 @@ impl fmt::Display for Limits {
 /// Refuses a file of `size` bytes for which the kernel would raise SIGXFSZ.
 pub fn check_file_size(size: u64) -> Result<()> {
     match process::file_size_limit() {
-        limit if size > limit => Err(memory::no_space(
-            size,
-            limit,
-            "RLIMIT_FSIZE, the largest file of this process",
+        limit if size > limit => Err(Error::NoSpace(
+            format!(
+                "a file of {size} bytes exceeds RLIMIT_FSIZE, {limit} bytes; reduce the size, or raise the limit"
+            )
+            .into(),
         )),
         _ => Ok(()),
     }
