@@ -212,9 +212,10 @@ typedef int32_t shmkit_status;
 #define SHMKIT_ERR_FORKED (-28)
 
 /**
- * A process that may only read the file keeps a read lock on a byte of it, which keeps out new
- * processes, unlinkers, and resizers of plain segments. Attached processes are not affected. Create
- * files with mode 0600, so that other users cannot open them.
+ * A process that may only read the file keeps a read lock on a byte of it. The first use of an
+ * object in a process may return this, an unlink, and the resize of a plain segment. Processes that
+ * have used the object before are not affected. Create files with mode 0600, so that other users
+ * cannot open them.
  */
 #define SHMKIT_ERR_READ_LOCKED (-29)
 

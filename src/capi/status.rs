@@ -76,9 +76,10 @@ pub const SHMKIT_ERR_SHUT_DOWN: shmkit_status = -27;
 /// continues in the parent only, and the child holds nothing of it. The next call of the child acts
 /// for the child. Every function that makes a system call may return it.
 pub const SHMKIT_ERR_FORKED: shmkit_status = -28;
-/// A process that may only read the file keeps a read lock on a byte of it, which keeps out new
-/// processes, unlinkers, and resizers of plain segments. Attached processes are not affected. Create
-/// files with mode 0600, so that other users cannot open them.
+/// A process that may only read the file keeps a read lock on a byte of it. The first use of an
+/// object in a process may return this, an unlink, and the resize of a plain segment. Processes that
+/// have used the object before are not affected. Create files with mode 0600, so that other users
+/// cannot open them.
 pub const SHMKIT_ERR_READ_LOCKED: shmkit_status = -29;
 
 struct Last {
