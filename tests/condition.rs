@@ -51,7 +51,7 @@ fn a_lock() -> Lock {
     Lock::unnamed(&lock::Options::default()).unwrap()
 }
 
-/// Waits until so many threads wait.
+/// Waits until at least so many waiters wait.
 fn await_waiters(condition: &Condition, count: u64) {
     wait_until(|| condition.stat().waiting >= count);
 }

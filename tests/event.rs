@@ -54,16 +54,16 @@ fn an_event_is_set_and_cleared() {
 #[test]
 fn a_set_releases_all_waiting_threads() {
     let _watchdog = Watchdog::start();
-    let (event, gone) = (&unnamed(), &AtomicU64::new(0));
+    let (event, returned) = (&unnamed(), &AtomicU64::new(0));
     std::thread::scope(|scope| {
         for _ in 0..8 {
             scope.spawn(|| {
                 assert_eq!(event.wait_with(WaitOptions::BLOCKING), Ok(()));
-                gone.fetch_add(1, Relaxed);
+                returned.fetch_add(1, Relaxed);
             });
         }
         wait_until(|| event.stat().waits == 8);
-        assert_eq!(gone.load(Relaxed), 0);
+        assert_eq!(returned.load(Relaxed), 0);
         event.set();
     });
     assert_eq!(
@@ -140,7 +140,7 @@ fn a_waiter_that_dies_holds_up_no_other() {
 }
 
 #[test]
-fn a_lost_wake_costs_one_slice() {
+fn a_waiter_returns_after_a_lost_wake() {
     alone(|| {
         let segment = managed(4096);
         let event = Event::at(&segment, 0, Create::Always).unwrap();
@@ -219,24 +219,24 @@ fn very_long_timeouts_are_accepted() {
 fn signals_do_not_end_a_wait_but_the_hook_does() {
     alone(|| {
         let (event, words) = (unnamed(), shared_words(2));
-        let patient = fork(|| {
+        let uninterruptible = fork(|| {
             catch_signals();
             install_hook(words);
             words[1].store(1, Relaxed);
             assert_eq!(event.wait_with(WaitOptions::BLOCKING), Ok(()));
             assert!(SIGNALS.load(Relaxed) > 0);
-            assert_eq!(words[0].load(Relaxed), 0, "it was not to be asked");
+            assert_eq!(words[0].load(Relaxed), 0, "the hook must not be called");
         });
         wait_until(|| event.stat().waits == 1);
         fork(|| {
             for _ in 0..50 {
-                kill(patient.pid(), Signal::SIGUSR1).unwrap();
+                kill(uninterruptible.pid(), Signal::SIGUSR1).unwrap();
                 std::thread::sleep(Duration::from_millis(1));
             }
         })
         .succeed();
         event.set();
-        patient.succeed();
+        uninterruptible.succeed();
         event.clear();
 
         words[1].store(0, Relaxed);

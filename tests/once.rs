@@ -334,7 +334,7 @@ fn hostile_bytes_cause_no_crash_or_hang() {
     let segment = managed(4096);
     let once = Once::at(&segment, 0, Create::Always).unwrap();
     // No process has any of these identities.
-    let strangers = [
+    let unknown = [
         1,
         8191,
         77 << 13,
@@ -342,7 +342,7 @@ fn hostile_bytes_cause_no_crash_or_hang() {
         1 << 63,
         !(DONE | DIED | WAITERS),
     ];
-    for word in strangers
+    for word in unknown
         .into_iter()
         .chain([0, DIED, WAITERS, DIED | WAITERS])
     {

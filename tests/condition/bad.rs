@@ -152,7 +152,7 @@ fn hostile_bytes_cause_no_crash_or_endless_wait() {
         let condition = Condition::at(&segment, 0, Create::Always, &with_cells(4)).unwrap();
         let words = words(&segment);
         lock.acquire_with(WaitOptions::NONBLOCKING).unwrap();
-        for lie in [
+        for forged in [
             1,
             u64::MAX,
             1 << 31,
@@ -163,11 +163,11 @@ fn hostile_bytes_cause_no_crash_or_endless_wait() {
             0x1234_5678_9abc_def0,
         ] {
             for word in &words[CELL..CELL + 8] {
-                word.store(lie, Relaxed);
+                word.store(forged, Relaxed);
             }
             // More cells in use than exist.
-            words[2].store(lie, Relaxed);
-            words[3].store(lie, Relaxed);
+            words[2].store(forged, Relaxed);
+            words[3].store(forged, Relaxed);
             condition.notify_with(&lock, 1).unwrap();
             condition.notify_with(&lock, u64::from(u32::MAX)).unwrap();
             condition.stat();
@@ -189,7 +189,7 @@ fn hostile_bytes_cause_no_crash_or_endless_wait() {
 fn a_waiter_whose_cell_is_overwritten_fails() {
     const CELL: usize = 8;
     alone(|| {
-        for lie in [0, 1 << 31, u64::MAX, 0xdead_beef] {
+        for forged in [0, 1 << 31, u64::MAX, 0xdead_beef] {
             let segment = managed(4096);
             let lock = a_lock();
             let condition =
@@ -201,7 +201,7 @@ fn a_waiter_whose_cell_is_overwritten_fails() {
                 lock.release().unwrap();
             });
             await_waiters(&condition, 1);
-            words(&segment)[CELL].store(lie, Relaxed);
+            words(&segment)[CELL].store(forged, Relaxed);
             child.succeed();
         }
     });

@@ -170,7 +170,7 @@ fn a_stopped_waiter_keeps_its_notification() {
 }
 
 #[test]
-fn two_notifications_wake_two_waiters_if_the_first_waiter_dies() {
+fn two_notifications_wake_two_waiters_if_the_first_waiter_dies_between_them() {
     alone(|| {
         let (condition, lock) = (unnamed(), a_lock());
         let victim = waiter(&condition, &lock, NOTIFIED);

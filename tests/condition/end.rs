@@ -97,7 +97,7 @@ fn an_interrupt_loses_no_notification() {
         let words = shared_words(3);
         for round in 1..=100 {
             words[0].store(0, Relaxed);
-            let hasty = fork(|| {
+            let interruptible = fork(|| {
                 install(&words[0]);
                 lock.acquire_with(WaitOptions::BLOCKING).unwrap();
                 let waited = condition.wait_with(&lock, UNTIL_INTERRUPTED).unwrap();
@@ -105,7 +105,7 @@ fn an_interrupt_loses_no_notification() {
                 lock.release().unwrap();
             });
             await_waiters(&condition, 1);
-            let patient = fork(|| {
+            let blocking = fork(|| {
                 lock.acquire_with(WaitOptions::BLOCKING).unwrap();
                 assert_eq!(
                     condition.wait_with(&lock, WaitOptions::BLOCKING),
@@ -119,12 +119,12 @@ fn an_interrupt_loses_no_notification() {
             words[0].store(1, Relaxed);
             std::thread::sleep(Duration::from_micros(round * 130));
             locked(&lock, || condition.notify_with(&lock, 1).unwrap());
-            hasty.succeed();
+            interruptible.succeed();
             if words[1].load(Relaxed) == 1 && condition.stat().waiting == 1 {
-                // It was notified, and returned before it was interrupted: the other one still waits.
+                // The interruptible waiter returned as notified before its interrupt, so the other waiter still waits.
                 locked(&lock, || condition.notify_with(&lock, 1).unwrap());
             }
-            patient.succeed();
+            blocking.succeed();
             words[2].fetch_add(words[1].swap(0, Relaxed), Relaxed);
         }
         assert!((100..=200).contains(&words[2].load(Relaxed)));

@@ -165,7 +165,7 @@ fn no_notification_is_lost_between_processes() {
 #[test]
 fn as_many_return_as_were_notified() {
     const CONSUMERS: usize = 3;
-    const THINGS: u64 = 2000;
+    const ITEMS: u64 = 2000;
     alone(|| {
         let (condition, lock) = (unnamed(), a_lock());
         let words = shared_words(2);
@@ -176,27 +176,27 @@ fn as_many_return_as_were_notified() {
                     lock.acquire_with(WaitOptions::BLOCKING).unwrap();
                     loop {
                         while made.load(Relaxed) == 0 {
-                            if taken.load(Relaxed) == THINGS {
+                            if taken.load(Relaxed) == ITEMS {
                                 lock.release().unwrap();
                                 return;
                             }
                             condition.wait_with(&lock, WaitOptions::BLOCKING).unwrap();
                         }
                         made.fetch_sub(1, Relaxed);
-                        if taken.fetch_add(1, Relaxed) + 1 == THINGS {
+                        if taken.fetch_add(1, Relaxed) + 1 == ITEMS {
                             condition.notify_with(&lock, u64::MAX).unwrap();
                         }
                     }
                 })
             })
             .collect();
-        for _ in 0..THINGS {
+        for _ in 0..ITEMS {
             locked(&lock, || {
                 made.fetch_add(1, Relaxed);
                 condition.notify_with(&lock, 1).unwrap();
             });
         }
         children.into_iter().for_each(Child::succeed);
-        assert_eq!((made.load(Relaxed), taken.load(Relaxed)), (0, THINGS));
+        assert_eq!((made.load(Relaxed), taken.load(Relaxed)), (0, ITEMS));
     });
 }

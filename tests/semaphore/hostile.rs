@@ -9,7 +9,7 @@ use shmkit::semaphore::{Create, Options, Semaphore};
 const LOCK: u64 = 8;
 const MAXIMUM: u64 = 72;
 const USED: u64 = 80;
-const CELLS: u64 = 128;
+const SLOTS: u64 = 128;
 
 /// Creates a semaphore in a segment of its own.
 fn make(options: &Options) -> Semaphore {
@@ -77,15 +77,15 @@ fn an_impossible_tag_is_corrupt() {
 fn forged_count_slots_count_as_they_are() {
     let _watchdog = Watchdog::start();
     let tickets = [0, 1, 2, 1 << 40, (1 << 48) - 1];
-    for cell in tickets
+    for slot in tickets
         .map(|ticket| ticket << 16 | 7)
         .into_iter()
         .chain([7, u64::MAX])
     {
         for used in [0, 1, 2, u64::MAX] {
             let undo = make(&with_undo(3));
-            set_word(&undo, CELLS, cell);
-            set_word(&undo, CELLS + 64, !cell);
+            set_word(&undo, SLOTS, slot);
+            set_word(&undo, SLOTS + 64, !slot);
             set_word(&undo, USED, used);
             // No process has these numbers, so their owners are dead. One of them may be that of this process.
             let taken = undo.acquire_with(3, within(50_000_000));

@@ -98,7 +98,7 @@ fn impossible_counts_are_refused() {
     let two = bounded(2, 2);
     for wait in [WaitOptions::NONBLOCKING, WaitOptions::BLOCKING, within(1)] {
         refused!(Invalid, two.acquire_with(0, wait));
-        // It would wait forever.
+        // A blocking acquire would wait forever.
         refused!(Invalid, two.acquire_with(3, wait));
     }
     refused!(

@@ -193,7 +193,7 @@ fn a_process_holds_at_most_as_many_permits_as_a_count_slot_counts() {
 }
 
 #[test]
-fn many_processes_neither_lose_nor_add_permits() {
+fn many_threads_neither_lose_nor_add_permits() {
     const PERMITS: u64 = 3;
     let _watchdog = Watchdog::start();
     let (semaphore, inside) = (undo(PERMITS), AtomicU64::new(0));
@@ -265,7 +265,7 @@ fn random_kills_lose_no_permit() {
 }
 
 #[test]
-fn processes_that_hold_nothing_leave_no_count_slot() {
+fn processes_that_hold_nothing_keep_no_count_slot() {
     alone(|| {
         // More processes than count slots, one after the other.
         let pool = Semaphore::unnamed(&Options {
