@@ -392,7 +392,7 @@ impl<T: Object> ObjectHandle<T> {
         let bytes = segment.words()?;
         let invalid = || {
             let text = format!(
-                "{} of {} bytes at offset {offset} must lie inside the {} bytes of the segment, at a multiple of {ALIGNMENT}",
+                "{} of {} bytes at offset {offset} must lie inside the segment of {} bytes, at a multiple of {ALIGNMENT}",
                 layout.tag.kind.article(),
                 layout.size(),
                 segment.size().unwrap_or(0)
