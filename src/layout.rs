@@ -15,72 +15,53 @@ use crate::error::{Error, Result};
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-/// The kind of an object in shared memory. The numbers never change and are never used again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-#[allow(missing_docs, reason = "each is the noun itself")]
-pub enum Kind {
-    Segment = 1,
-    Lock = 2,
-    RLock = 3,
-    RwLock = 4,
-    Semaphore = 5,
-    Condition = 6,
-    Event = 7,
-    Barrier = 8,
-    Once = 9,
-    Queue = 10,
-    Array = 11,
-    Arena = 12,
-    Atomic = 13,
-    Snapshot = 14,
-}
-
-impl Kind {
-    /// Returns the kind of this number.
-    pub fn of(number: u32) -> Option<Kind> {
-        [
-            Kind::Segment,
-            Kind::Lock,
-            Kind::RLock,
-            Kind::RwLock,
-            Kind::Semaphore,
-            Kind::Condition,
-            Kind::Event,
-            Kind::Barrier,
-            Kind::Once,
-            Kind::Queue,
-            Kind::Array,
-            Kind::Arena,
-            Kind::Atomic,
-            Kind::Snapshot,
-        ]
-        .into_iter()
-        .find(|kind| *kind as u32 == number)
-    }
-}
-
-impl Kind {
-    /// Returns the noun with its article, for an error message: "a Lock", "an RLock".
-    pub fn article(self) -> &'static str {
-        match self {
-            Kind::Segment => "a segment",
-            Kind::Lock => "a Lock",
-            Kind::RLock => "an RLock",
-            Kind::RwLock => "an RWLock",
-            Kind::Semaphore => "a Semaphore",
-            Kind::Condition => "a Condition",
-            Kind::Event => "an Event",
-            Kind::Barrier => "a Barrier",
-            Kind::Once => "a Once",
-            Kind::Queue => "a Queue",
-            Kind::Array => "an Array",
-            Kind::Arena => "an arena",
-            Kind::Atomic => "an Atomic",
-            Kind::Snapshot => "a Snapshot",
+macro_rules! kinds {
+    ($($kind:ident = $number:literal, $article:literal;)+) => {
+        /// The kind of an object in shared memory. The numbers never change and are never used again.
+        #[derive(Debug, Clone, Copy, PartialEq, Eq)]
+        #[repr(u32)]
+        #[allow(missing_docs, reason = "each is the noun itself")]
+        pub enum Kind {
+            $($kind = $number,)+
         }
-    }
 
+        impl Kind {
+            /// Returns the kind of this number.
+            pub fn of(number: u32) -> Option<Kind> {
+                match number {
+                    $($number => Some(Kind::$kind),)+
+                    _ => None,
+                }
+            }
+
+            /// Returns the noun with its article, for an error message: "a Lock", "an RLock".
+            pub fn article(self) -> &'static str {
+                match self {
+                    $(Kind::$kind => $article,)+
+                }
+            }
+        }
+    };
+}
+
+kinds! {
+    Segment = 1, "a segment";
+    Lock = 2, "a Lock";
+    RLock = 3, "an RLock";
+    RwLock = 4, "an RWLock";
+    Semaphore = 5, "a Semaphore";
+    Condition = 6, "a Condition";
+    Event = 7, "an Event";
+    Barrier = 8, "a Barrier";
+    Once = 9, "a Once";
+    Queue = 10, "a Queue";
+    Array = 11, "an Array";
+    Arena = 12, "an arena";
+    Atomic = 13, "an Atomic";
+    Snapshot = 14, "a Snapshot";
+}
+
+impl Kind {
     /// Returns the noun of this kind, for an error message.
     pub fn noun(self) -> &'static str {
         let article = self.article();

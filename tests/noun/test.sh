@@ -25,7 +25,7 @@ for file in src/raw/event.rs src/object/event.rs src/capi/event.rs cython/shmkit
 done
 sed -i 's/^pub mod event;/&\npub mod gate;/' src/raw/mod.rs src/object/mod.rs src/capi/mod.rs
 sed -i '/^pub use object::/s/event, /event, gate, /' src/lib.rs
-sed -i 's/^    Event = 7,/&\n    \/\/\/ A gate.\n    Gate = 17,/; s/^            Kind::Event,/&\n            Kind::Gate,/' src/layout.rs
+sed -i 's/^    Event = 7, .*/&\n    Gate = 17, "a Gate";/' src/layout.rs
 sed -i 's/^from .event import .*/&\nfrom .gate import Gate, GateInfo/' cython/shmkit/__init__.py
 sed -i 's/^from .event import EventInfo as EventInfo/&\nfrom .gate import Gate as Gate/' cython/shmkit/__init__.pyi
 
