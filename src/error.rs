@@ -120,7 +120,7 @@ reasons! {
     Deadlock = -26, c"deadlock: the call would wait forever";
     /// The queue was shut down: no message is put any more, and none is left to get.
     ShutDown = -27, c"the queue was shut down";
-    /// The process was forked during the call, and this is the child. The call belongs to the parent, and goes on there.
+    /// The process was forked during the call, and this is the child. The call continues in the parent only.
     Forked = -28, c"forked during the call: the call goes on in the parent only";
     /// Another process keeps a read lock on a byte of the file: it may only read the file, and keeps this process out.
     ReadLocked = -29, c"a process that may only read the file keeps a lock on it";

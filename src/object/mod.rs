@@ -677,7 +677,7 @@ fn establish(
         }
         if let Some(maker) = maker {
             // 1. A process is initialising it. If it is alive, wait; if it is dead, no process has used the object.
-            if !segment.is_dead(maker)? {
+            if !segment.is_dead(maker, origin)? {
                 let now = clock::monotonic();
                 if now > *deadline.get_or_insert(now.saturating_add(CREATE_TIMEOUT_NS)) {
                     return Err(Error::Timeout(

@@ -191,11 +191,11 @@ fn is_notified(state: u64) -> bool {
 /// Returns whether the cell is a dead process' or has no process. A process whose liveness is unknown counts as alive.
 ///
 /// `Forked`: as of `Liveness::is_dead`.
-fn is_gone(state: u64, liveness: &impl Liveness) -> Result<bool> {
+fn is_gone(state: u64, liveness: &impl Liveness, origin: Origin) -> Result<bool> {
     let Some(owner) = Id::of(state) else {
         return Ok(true);
     };
-    match liveness.is_dead(owner) {
+    match liveness.is_dead(owner, origin) {
         Err(error @ Error::Forked(_)) => Err(error),
         dead => Ok(dead.unwrap_or(false)),
     }
@@ -310,7 +310,7 @@ impl<'a> ConditionRef<'a> {
                 self.raw.used.fetch_max(index as u64 + 1, Ordering::Relaxed);
                 &self.cells[index]
             }
-            None => self.reuse_cell(waiting, liveness)?,
+            None => self.reuse_cell(waiting, liveness, liveness.origin(me))?,
         };
         let age = self.raw.age.load(Ordering::Relaxed).wrapping_add(1);
         self.raw.age.store(age, Ordering::Relaxed);
@@ -320,7 +320,12 @@ impl<'a> ConditionRef<'a> {
     }
 
     /// Takes the cell of a dead process, or one with a notification that no waiter has a right to any more.
-    fn reuse_cell(&self, waiting: u64, liveness: &impl Liveness) -> Result<&'a WaiterCell> {
+    fn reuse_cell(
+        &self,
+        waiting: u64,
+        liveness: &impl Liveness,
+        origin: Origin,
+    ) -> Result<&'a WaiterCell> {
         let ages = self.cells.iter().filter(|cell| is_waiting(cell.load()));
         let oldest = ages.map(WaiterCell::age).min();
         for cell in self.cells {
@@ -329,7 +334,7 @@ impl<'a> ConditionRef<'a> {
             if is_notified(seen) && oldest.is_some_and(|oldest| oldest <= cell.age()) {
                 continue;
             }
-            if is_gone(seen, liveness)? && cell.swap(seen, waiting) {
+            if is_gone(seen, liveness, origin)? && cell.swap(seen, waiting) {
                 return Ok(cell);
             }
         }
@@ -432,9 +437,10 @@ impl<'a> ConditionRef<'a> {
         age: u64,
         liveness: &impl Liveness,
     ) -> Result<Option<&'a WaiterCell>> {
+        let origin = liveness.origin(me);
         let is_left = |seen: u64| {
             let others = is_notified(seen) && Id::of(seen) != Some(me);
-            Ok(others && is_gone(seen, liveness)?)
+            Ok(others && is_gone(seen, liveness, origin)?)
         };
         // Other waiters may want it as well: one swaps, the others look for the next.
         for _ in self.used() {
@@ -474,8 +480,8 @@ impl<'a> ConditionRef<'a> {
         }
     }
 
-    /// Notifies the `count` threads that have waited longest, or all if fewer wait. Errors as for `check`. `Forked`: this
-    /// is a child that was forked during the call.
+    /// Notifies the `count` threads that have waited longest, or all if fewer wait. Errors as for `check`. `Forked`:
+    /// this is a child that was forked during the call.
     pub fn notify(
         &self,
         count: u64,
@@ -512,7 +518,7 @@ impl<'a> ConditionRef<'a> {
             //    (D-038).
             let seen = oldest.load();
             let asleep = seen & ASLEEP != 0;
-            if !asleep && is_waiting(seen) && is_gone(seen, liveness)? {
+            if !asleep && is_waiting(seen) && is_gone(seen, liveness, origin)? {
                 oldest.swap(seen, 0);
                 continue;
             }
@@ -530,7 +536,7 @@ impl<'a> ConditionRef<'a> {
             // 2. A sleeper wakes up during the probe. The notification of a dead one goes to the next, unless another
             //    waiter has taken it meanwhile.
             origin.check()?;
-            if asleep && is_gone(sent, liveness)? && oldest.swap(sent, 0) {
+            if asleep && is_gone(sent, liveness, origin)? && oldest.swap(sent, 0) {
                 continue;
             }
             super::count(&self.raw.notified);

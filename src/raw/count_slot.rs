@@ -151,7 +151,7 @@ impl<'a> CountSlots<'a> {
                 continue;
             }
             // 2. Any slot that can be taken. Other processes may want it too: one swaps, the others look again.
-            let Some((index, seen)) = self.free_slot(liveness)? else {
+            let Some((index, seen)) = self.free_slot(me, liveness)? else {
                 continue;
             };
             if count <= COUNT && self.all[index].swap(seen, HeldCount::of(me, count)) {
@@ -165,7 +165,7 @@ impl<'a> CountSlots<'a> {
 
     /// Finds a free slot, or that of a dead process. If all are in use: that of a process that holds nothing. `None`:
     /// other processes took it first.
-    fn free_slot(&self, liveness: &impl Liveness) -> Result<Option<(usize, HeldCount)>> {
+    fn free_slot(&self, me: Id, liveness: &impl Liveness) -> Result<Option<(usize, HeldCount)>> {
         let used = self.used();
         let seen = |index: usize| (index, self.all[index].load());
         if let Some(free) = (0..used.len()).map(seen).find(|(_, seen)| seen.0 == 0) {
@@ -180,7 +180,7 @@ impl<'a> CountSlots<'a> {
         let mut idle = None;
         for (index, seen) in (0..used.len()).map(seen) {
             let dead = match seen.owner() {
-                Some(owner) => liveness.is_dead(owner)?,
+                Some(owner) => liveness.is_dead(owner, liveness.origin(me))?,
                 None => true,
             };
             if dead {

@@ -14,7 +14,7 @@ use std::time::{Duration, Instant};
 struct AllAlive;
 
 impl Liveness for AllAlive {
-    fn is_dead(&self, _id: Id) -> Result<bool> {
+    fn is_dead(&self, _: Id, _: Origin) -> Result<bool> {
         Ok(false)
     }
 

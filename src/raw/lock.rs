@@ -140,7 +140,8 @@ impl RawLock {
         liveness: &impl Liveness,
     ) -> Result<bool> {
         let nowait = options.timeout == Timeout::Immediate;
-        let mut wait = Wait::new(options, spins, liveness.origin(me));
+        let origin = liveness.origin(me);
+        let mut wait = Wait::new(options, spins, origin);
         let me = me.bits();
         let mut waited = false;
         // WAITERS after a sleep: other waiters may sleep as well, and the word may have lost their mark.
@@ -178,12 +179,11 @@ impl RawLock {
             }
             // 3. The owner may be dead. Of several waiters that see it, one swaps. WAITERS, because others may sleep.
             if let Some(owner) = owner {
-                let dead = match liveness.is_dead(owner) {
+                let dead = match liveness.is_dead(owner, origin) {
                     Ok(dead) => dead,
                     Err(error) => return self.give_up(keep_waiters | starving, error),
                 };
                 if dead {
-                    wait.check_origin()?;
                     if self.swap(seen, me | WAITERS | DIED) {
                         // Waiters that still sleep store their time again after this slice.
                         self.contended_since.store(0, Ordering::Relaxed);
@@ -262,7 +262,8 @@ impl RawLock {
     }
 
     /// Returns without the lock. If this waiter slept, a wake may have been for it: another waiter gets that wake.
-    /// STARVING is removed, so that no waiter leaves the lock to this one. After a fork the waiter goes on in the parent.
+    /// STARVING is removed, so that no waiter leaves the lock to this one. After a fork the waiter goes on in the
+    /// parent.
     fn give_up(&self, marks: u64, error: Error) -> Result<bool> {
         if matches!(error, Error::Forked(_)) {
             return Err(error);

@@ -62,9 +62,9 @@ use std::time::Duration;
 pub trait Liveness {
     /// Returns whether the participant with this id has ended. Never true for a live participant.
     ///
-    /// `Forked`: the process was forked meanwhile, and this is the child. The caller returns this error, and touches
-    /// nothing shared.
-    fn is_dead(&self, id: crate::participant::Id) -> Result<bool>;
+    /// `Forked`: `origin`, which began the call, is an ancestor of this process. The caller returns this error, and
+    /// touches nothing shared.
+    fn is_dead(&self, id: crate::participant::Id, origin: Origin) -> Result<bool>;
 
     /// Returns the process that has the id `me`, which is the caller's.
     fn origin(&self, me: crate::participant::Id) -> Origin;

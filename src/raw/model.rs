@@ -46,7 +46,7 @@ impl World {
 }
 
 impl Liveness for World {
-    fn is_dead(&self, id: Id) -> Result<bool> {
+    fn is_dead(&self, id: Id, _: Origin) -> Result<bool> {
         // Count slots store the ticket alone.
         let mut killable = self.killable.iter();
         let process = killable.find(|process| process.0.ticket() == id.ticket());

@@ -119,7 +119,7 @@ impl RawOnce {
                     if wait.spin() {
                         continue;
                     }
-                    match liveness.is_dead(owner)? {
+                    match liveness.is_dead(owner, liveness.origin(me))? {
                         true => DIED,
                         false => 0,
                     }

@@ -226,8 +226,8 @@ impl<'a> RwLockRef<'a> {
 
     /// Acquires the lock for reading, waiting for it; returns whether a writer died without a `mark_consistent` since.
     ///
-    /// `WouldBlock`, `Timeout`, `Interrupted`, `Forked`; `TooManyProcesses`, `Overflow`; errors of `liveness`. The caller holds
-    /// the lock if and only if this is `Ok`.
+    /// `WouldBlock`, `Timeout`, `Interrupted`, `Forked`; `TooManyProcesses`, `Overflow`; errors of `liveness`. The
+    /// caller holds the lock if and only if this is `Ok`.
     pub fn acquire_read(
         &self,
         me: Id,
@@ -494,7 +494,7 @@ impl<'a> RwLockRef<'a> {
                 }
                 // 3. The reader may be dead. If the slot has changed meanwhile, look again.
                 let dead = match seen.owner() {
-                    Some(owner) => liveness.is_dead(owner)?,
+                    Some(owner) => liveness.is_dead(owner, liveness.origin(me))?,
                     None => true,
                 };
                 if dead {

@@ -103,8 +103,8 @@ impl<L: Liveness> UndoRef<'_, L> {
 
     /// Acquires `count` permits, waiting for them; permits of dead processes are reclaimed.
     ///
-    /// `WouldBlock`, `Timeout`, `Interrupted`, `Forked`. `TooManyProcesses`: as many live processes hold permits as there are
-    /// count slots. `Overflow`: this process would hold more than 65,535 permits. Errors of `liveness`.
+    /// `WouldBlock`, `Timeout`, `Interrupted`, `Forked`. `TooManyProcesses`: as many live processes hold permits as there
+    /// are count slots. `Overflow`: this process would hold more than 65,535 permits. Errors of `liveness`.
     pub fn acquire(&self, count: u64, options: WaitOptions, spins: &SpinState) -> Result<()> {
         self.raw.acquire_from(self, count, options, spins)
     }
@@ -209,7 +209,7 @@ impl<L: Liveness> UndoRef<'_, L> {
         match seen.owner() {
             _ if seen.count() == 0 => Ok(false),
             Some(owner) if owner.ticket() == self.me.ticket() => Ok(false),
-            Some(owner) => self.liveness.is_dead(owner),
+            Some(owner) => self.liveness.is_dead(owner, self.origin()),
             None => Ok(true),
         }
     }
@@ -221,7 +221,9 @@ impl<L: Liveness> UndoRef<'_, L> {
             return Ok(true);
         }
         match lock.owner {
-            Some(owner) if owner != self.me && self.liveness.is_dead(owner)? => return Ok(true),
+            Some(owner) if owner != self.me && self.liveness.is_dead(owner, self.origin())? => {
+                return Ok(true);
+            }
             _ => {}
         }
         for cell in self.cells().used() {
@@ -300,7 +302,7 @@ impl<L: Liveness> UndoRef<'_, L> {
         let may_reclaim = full && !self.all.iter().any(|cell| has_room(cell.load()));
         let cell = cells.hold(self.me, count, self.liveness)?;
         self.handle.cell.store(cell, Ordering::Relaxed);
-        // Or another process has overwritten the value: then it is counted anew from the slots, too.
+        // If another process has overwritten the value, it is counted anew from the slots as well.
         if (may_reclaim || !self.raw.take(count))
             && let Err(error @ Error::Forked(_)) = self.count()
         {

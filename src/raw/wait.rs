@@ -215,8 +215,8 @@ impl<'a> Wait<'a> {
     /// Sleeps while the lower half of `word` is that of `expected`, until a wake, for one slice, or until the time is
     /// over.
     ///
-    /// `Interrupted`: the interrupt hook ended the wait. `Forked`: this is a child that was forked during the sleep or in
-    /// the hook.
+    /// `Interrupted`: the interrupt hook ended the wait. `Forked`: this is a child that was forked during the sleep or
+    /// in the hook.
     pub fn sleep(&mut self, word: &AtomicU64, expected: u64, set: WaitSet) -> Result<WakeReason> {
         let times = match self.times {
             Some(times) => times,
@@ -245,8 +245,7 @@ impl<'a> Wait<'a> {
     /// Asks the interrupt hook. Errors as of `sleep`.
     pub fn ask(&self) -> Result<()> {
         let _cancel = CancelGuard::new();
-        let asked = interrupt::ask(self.options.interruptible);
-        self.origin.check().and(asked)
+        interrupt::ask(self.options.interruptible, self.origin)
     }
 
     /// Fails if the caller may not wait any longer; `state` is the state that it waits to end, as a sentence.

@@ -1,8 +1,8 @@
 //! The control area: whole pages at the beginning of a managed segment, before the user's data.
 //!
 //! ```text
-//! 0         64     128       192             256           320        512
-//! | header  | size | tickets | built-in lock | resize lock | (zeros) | slot 0 | slot 1 | …  | (rest of the page) | data …
+//! 0         64     128       192             256           320       512
+//! | header  | size | tickets | built-in lock | resize lock | (zeros) | slot 0 | slot 1 | … | (rest of the page) | data
 //! ```
 //!
 //! The resize lock is a robust lock word: a process that may only read the file cannot hold it, and taking it opens no

@@ -44,8 +44,7 @@ pub fn find(name: &Name, options: &Options) -> Result<Found> {
         let place = || name.path().to_string_lossy().into_owned();
         check(&first, options, place)?;
         let Some(found) = attach(file, first, options, place)? else {
-            let asked = interrupt::ask(options.interruptible);
-            origin.check().and(asked)?;
+            interrupt::ask(options.interruptible, origin)?;
             std::thread::sleep(COLLECTOR_POLL_INTERVAL);
             continue;
         };
@@ -71,7 +70,8 @@ pub fn attach(
     if header.is_none() && options.form == Form::Managed {
         return Err(Error::WrongKind(
             format!(
-                "{} is a plain segment, without a control area for objects; open it as a plain segment, or choose another name",
+                "{} is a plain segment, without a control area for objects; \
+                 open it as a plain segment, or choose another name",
                 place()
             )
             .into(),
@@ -144,8 +144,7 @@ pub fn gc(directory: Option<&CStr>, interruptible: bool) -> Result<u64> {
     let mut count = 0;
     let origin = Origin::here();
     for name in names {
-        let asked = interrupt::ask(interruptible);
-        origin.check().and(asked)?;
+        interrupt::ask(interruptible, origin)?;
         count += u64::from(collect(&name?)?);
     }
     Ok(count)

@@ -19,8 +19,8 @@ use std::os::fd::AsFd;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// How long a growing queue waits for another process that changes the size: it holds the producer lock
-/// meanwhile. After that it releases the producer lock, and waits again if its timeout allows.
+/// How long a growing queue waits for another process that changes the size: it holds the producer lock meanwhile.
+/// After that it releases the producer lock, and waits again if its timeout allows.
 const GROWTH_TIMEOUT: Duration = Duration::from_millis(100);
 
 /// The right to change the size of a segment, until it is dropped.

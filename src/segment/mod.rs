@@ -150,7 +150,6 @@ impl Segment {
         options: &Options,
         content: &Content<'_>,
     ) -> Result<Segment> {
-        let origin = Origin::here();
         check_size(size, options)?;
         if options.readonly {
             return Err(Error::Invalid(
@@ -168,6 +167,7 @@ impl Segment {
                 /// Memory files are sealed against execution, which includes these bits.
                 const EXECUTABLE: u32 = 0o111;
                 let mode = options.mode.unwrap_or(DEFAULT_ANONYMOUS_MODE);
+                let origin = Origin::here();
                 let file = shm::make_memfd()?;
                 shm::set_mode(&file, mode & !EXECUTABLE)?;
                 let filled = fill(&file, size, options, content, "memory", origin)?;
@@ -627,10 +627,12 @@ impl Managed {
 }
 
 impl Liveness for Segment {
-    fn is_dead(&self, id: Id) -> Result<bool> {
+    fn is_dead(&self, id: Id, origin: Origin) -> Result<bool> {
         /// For callers that poll: a process found alive counts as alive for this time.
         const LIVENESS_CACHE_NS: u64 = 1_000_000;
         let managed = self.managed()?;
+        // A child that goes on with a call of its parent would claim an identity of its own here.
+        origin.check()?;
         let mine = self.identify()?;
         let (known, when) = &managed.alive;
         let now = crate::sys::clock::monotonic();
@@ -641,7 +643,7 @@ impl Liveness for Segment {
             return Ok(false);
         }
         let dead = managed.probe.is_dead(id.ticket(), mine.ticket());
-        self.origin(mine).check()?;
+        origin.check()?;
         let dead = dead?;
         if !dead {
             known.store(id.bits(), Ordering::Relaxed);

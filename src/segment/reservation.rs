@@ -40,8 +40,7 @@ fn in_steps(
             }
             Reserved::Signal => step = (step / 2).max(MIN_STEP_BYTES),
         }
-        let asked = interrupt::ask(interruptible);
-        origin.check().and(asked)?;
+        interrupt::ask(interruptible, origin)?;
     }
     Ok(())
 }

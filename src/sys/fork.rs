@@ -171,8 +171,8 @@ static REGISTERED: AtomicBool = AtomicBool::new(false);
 
 /// The fork lock, acquired: no fork happens, and no other thread holds it. Dropping it releases the lock.
 ///
-/// Meanwhile the signals of this thread are blocked, because a handler may fork, and the fork would wait for this thread.
-/// The thread cannot be cancelled either. A raw `clone` does not wait for the lock and is not covered.
+/// Meanwhile the signals of this thread are blocked, because a handler may fork, and the fork would wait for this
+/// thread. The thread cannot be cancelled either. A raw `clone` does not wait for the lock and is not covered.
 pub struct ForkLock {
     /// Fields are dropped in this order, after the lock is released.
     _signals: SignalGuard,

@@ -1,5 +1,6 @@
 //! The interrupt hook of the process: long operations call it and end if it asks for that.
 
+use super::fork::Origin;
 use crate::error::{Error, Result};
 use std::ffi::c_void;
 use std::sync::atomic::{AtomicPtr, Ordering};
@@ -39,7 +40,7 @@ fn node(hook: Hook, argument: *mut c_void) -> *mut Installed {
             made = Box::into_raw(Box::new(Installed {
                 hook,
                 argument,
-                older: newest,
+                older: std::ptr::null(),
             }));
         }
         // SAFETY: `made` was made above, and no other thread knows it yet.
@@ -63,11 +64,18 @@ pub unsafe fn set(hook: Option<Hook>, argument: *mut c_void) {
     INSTALLED.store(node, Ordering::Release);
 }
 
-/// Calls the hook if the operation is interruptible. `Interrupted`: the hook ends the operation.
-pub fn ask(interruptible: bool) -> Result<()> {
-    if !interruptible {
-        return Ok(());
-    }
+/// Calls the hook if the operation is interruptible.
+///
+/// `Interrupted`: the hook ends the operation. `Forked`: this is not the process that began it, `origin`.
+pub fn ask(interruptible: bool, origin: Origin) -> Result<()> {
+    let asked = match interruptible {
+        true => call(),
+        false => Ok(()),
+    };
+    origin.check().and(asked)
+}
+
+fn call() -> Result<()> {
     // PAIRS hook.node
     let installed = INSTALLED.load(Ordering::Acquire);
     // SAFETY: null, or a node, which is never freed.

@@ -197,8 +197,7 @@ impl ByteLock {
             }
             std::thread::sleep(pause);
             pause = (2 * pause).min(MAX_POLL_INTERVAL);
-            let asked = interrupt::ask(interruptible);
-            file.origin().check().and(asked)?;
+            interrupt::ask(interruptible, file.origin())?;
         }
     }
 }

@@ -41,8 +41,8 @@ unsafe impl Sync for Map {}
 
 /// A mapped page of a file, the pin: it keeps an open file description alive, and so the locks of that description.
 ///
-/// Forked children do not have the mapping. It ends with a drop, an exec or the death of the process. In a forked child a
-/// drop does nothing, because the address may be in other use there.
+/// Forked children do not have the mapping. It ends with a drop, an exec or the death of the process. In a forked child
+/// a drop does nothing, because the address may be in other use there.
 pub struct LockMapping {
     page: ManuallyDrop<MmapRaw>,
     origin: Origin,

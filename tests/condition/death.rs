@@ -2,6 +2,7 @@
 
 use super::common::process::{alone, shared_words};
 use super::*;
+use nix::sys::signal::{Signal, kill};
 use std::sync::atomic::Ordering::Relaxed;
 
 #[test]
@@ -153,8 +154,7 @@ fn a_stopped_waiter_keeps_its_notification() {
         await_waiters(&condition, 1);
         let other = waiter(&condition, &lock, NOTIFIED);
         await_waiters(&condition, 2);
-        let signal = |signal| nix::sys::signal::kill(stopped.pid(), signal).unwrap();
-        signal(nix::sys::signal::Signal::SIGSTOP);
+        kill(stopped.pid(), Signal::SIGSTOP).unwrap();
         locked(&lock, || condition.notify_with(&lock, 1).unwrap());
         std::thread::sleep(std::time::Duration::from_millis(50));
         // The notification belongs to the stopped waiter, however long it is stopped.
@@ -162,7 +162,7 @@ fn a_stopped_waiter_keeps_its_notification() {
             (condition.stat().waiting, condition.stat().recoveries),
             (1, 0)
         );
-        signal(nix::sys::signal::Signal::SIGCONT);
+        kill(stopped.pid(), Signal::SIGCONT).unwrap();
         stopped.succeed();
         locked(&lock, || condition.notify_with(&lock, 1).unwrap());
         other.succeed();
@@ -178,8 +178,7 @@ fn two_notifications_wake_two_waiters_if_the_first_waiter_dies_between_them() {
         let older = waiter(&condition, &lock, NOTIFIED);
         await_waiters(&condition, 2);
         // The older waiter cannot take what the victim leaves before a younger one waits.
-        let signal = |signal| nix::sys::signal::kill(older.pid(), signal).unwrap();
-        signal(nix::sys::signal::Signal::SIGSTOP);
+        kill(older.pid(), Signal::SIGSTOP).unwrap();
         locked(&lock, || {
             condition.notify_with(&lock, 1).unwrap();
             victim.kill();
@@ -187,7 +186,7 @@ fn two_notifications_wake_two_waiters_if_the_first_waiter_dies_between_them() {
         let younger = waiter(&condition, &lock, NOTIFIED);
         await_waiters(&condition, 2);
         locked(&lock, || condition.notify_with(&lock, 1).unwrap());
-        signal(nix::sys::signal::Signal::SIGCONT);
+        kill(older.pid(), Signal::SIGCONT).unwrap();
         // The older waiter had a right to both notifications, the younger one only to the second.
         older.succeed();
         younger.succeed();
@@ -204,8 +203,7 @@ fn a_death_after_two_notifications_wakes_a_waiter_that_began_between_them() {
         let second = waiter(&condition, &lock, NOTIFIED);
         await_waiters(&condition, 2);
         // A stopped process does not return from its wait.
-        let signal = |signal| nix::sys::signal::kill(first.pid(), signal).unwrap();
-        signal(nix::sys::signal::Signal::SIGSTOP);
+        kill(first.pid(), Signal::SIGSTOP).unwrap();
         locked(&lock, || condition.notify_with(&lock, 1).unwrap());
         let third = waiter(&condition, &lock, NOTIFIED);
         await_waiters(&condition, 2);
@@ -214,7 +212,7 @@ fn a_death_after_two_notifications_wakes_a_waiter_that_began_between_them() {
             second.kill();
         });
         third.succeed();
-        signal(nix::sys::signal::Signal::SIGCONT);
+        kill(first.pid(), Signal::SIGCONT).unwrap();
         first.succeed();
         let stat = condition.stat();
         assert_eq!((stat.waiting, stat.notified, stat.recoveries), (0, 2, 1));

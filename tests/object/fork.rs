@@ -45,6 +45,24 @@ fn sleeps(pid: Pid) -> bool {
     rest.is_some_and(|rest| rest.starts_with(" S"))
 }
 
+/// Checks the result of a call during which this process, or its parent, has forked. The child then calls `after`, and the
+/// parent waits for it.
+fn check_both(result: Result<()>, after: impl FnOnce()) {
+    match FORKED.load(Relaxed) {
+        -1 => {
+            let forked = matches!(result, Err(Error::Forked(_)));
+            assert!(forked, "in the child: {result:?}");
+            after();
+        }
+        child => {
+            assert!(child > 0, "nothing has forked");
+            assert_eq!(result, Ok(()), "in the parent");
+            let ended = waitpid(Pid::from_raw(child), None).unwrap();
+            assert!(matches!(ended, WaitStatus::Exited(_, 0)), "{ended:?}");
+        }
+    }
+}
+
 /// Forks a process that calls `call`, which must wait until `wake`. A signal handler forks during the wait.
 ///
 /// The child that it forks checks that its call fails with `Forked`, and then calls `after`.
@@ -53,20 +71,7 @@ fn fork_during<T>(call: impl Fn() -> Result<T>, after: impl Fn(), wake: impl FnO
     let caller = fork(|| {
         handle(Signal::SIGUSR1);
         began.store(1, Relaxed);
-        let result = call().map(drop);
-        match FORKED.load(Relaxed) {
-            -1 => {
-                let forked = matches!(result, Err(Error::Forked(_)));
-                assert!(forked, "in the child: {result:?}");
-                after();
-            }
-            child => {
-                assert!(child > 0, "the handler has not run");
-                assert_eq!(result, Ok(()), "in the parent");
-                let ended = waitpid(Pid::from_raw(child), None).unwrap();
-                assert!(matches!(ended, WaitStatus::Exited(_, 0)), "{ended:?}");
-            }
-        }
+        check_both(call().map(drop), after);
     });
     wait_until(|| began.load(Relaxed) == 1);
     std::thread::sleep(Duration::from_millis(20));
@@ -284,19 +289,7 @@ fn fork_in_hook<T>(call: impl FnOnce() -> Result<T>) {
             shmkit::capi::interrupt::shmkit_set_interrupt(Some(hook), std::ptr::null_mut())
         };
         assert_eq!(set, 0);
-        let result = call().map(drop);
-        match FORKED.load(Relaxed) {
-            -1 => assert!(
-                matches!(result, Err(Error::Forked(_))),
-                "in the child: {result:?}"
-            ),
-            child => {
-                assert!(child > 0, "the hook was not called");
-                assert_eq!(result, Ok(()), "in the parent");
-                let ended = waitpid(Pid::from_raw(child), None).unwrap();
-                assert!(matches!(ended, WaitStatus::Exited(_, 0)), "{ended:?}");
-            }
-        }
+        check_both(call().map(drop), || {});
     })
     .succeed();
 }

@@ -45,7 +45,7 @@ impl BarrierRef<'_> {
         let dead = match Id::of(seen) {
             None => seen != 0,
             Some(id) if id == me => false,
-            Some(id) => liveness.is_dead(id)?,
+            Some(id) => liveness.is_dead(id, liveness.origin(me))?,
         };
         // A party that has left may have ended since.
         Ok(dead && cell.state.load(Ordering::Relaxed) == seen)

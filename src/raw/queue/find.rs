@@ -143,11 +143,11 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
                     self.raw.skipped.fetch_add(1, Ordering::Relaxed);
                     return Ok(SlotState::Gap(claim.and(seen.next, seen.room)));
                 }
-                State::Reserved(id) if self.liveness.is_dead(id)? => {
+                State::Reserved(id) if self.liveness.is_dead(id, self.origin())? => {
                     record.change(seen.state, State::Done);
                 }
                 // Its reader died before claim had moved past the record.
-                State::Leased(id) if self.liveness.is_dead(id)? => {
+                State::Leased(id) if self.liveness.is_dead(id, self.origin())? => {
                     record.change(seen.state, State::Ready);
                 }
                 State::Reserved(_) | State::Leased(_) => return Ok(SlotState::Obstacle),
@@ -198,7 +198,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             match seen.state {
                 State::Ready => return Ok((Some((record, seen)), leased)),
                 State::Leased(id) if id == self.me => {}
-                State::Leased(id) if self.liveness.is_dead(id)? => {
+                State::Leased(id) if self.liveness.is_dead(id, self.origin())? => {
                     record.change(seen.state, State::Ready);
                     return Ok((Some(self.record(position)?), leased));
                 }

@@ -447,7 +447,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
         let (record, seen) = self.record(self.raw.head.load(Ordering::Relaxed))?;
         match seen.state {
             State::Ready => {}
-            State::Leased(id) if self.liveness.is_dead(id)? => {}
+            State::Leased(id) if self.liveness.is_dead(id, self.origin())? => {}
             _ => return Ok(false),
         }
         self.raw.overwritten.fetch_add(1, Ordering::Relaxed);

@@ -504,7 +504,7 @@ impl<R: Ring, L: Liveness> QueueRef<'_, R, L> {
             let seen = seen?;
             let (count, less) = match seen.state {
                 // It may be committed, and counts then.
-                State::Reserved(id) if !self.liveness.is_dead(id)? => (0, 0),
+                State::Reserved(id) if !self.liveness.is_dead(id, self.origin())? => (0, 0),
                 _ => unavailable(&seen),
             };
             messages = messages.wrapping_add(count);
